@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""Log lines for people (``text``) and for programs (``json``), both from ``twisted.logger``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TextIO
+
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+    globalLogBeginner,
+)
+
+FORMATS = ("text", "json")
+
+
+def begin(stream: TextIO, log_format: str = "text") -> None:
+    """Send this process's log to ``stream``, from ``info`` up, in one of ``FORMATS``.
+
+    Called by a program's ``main`` alone: importing smls configures no logging.
+    """
+    formatter: Callable[[LogEvent], str] = json_line if log_format == "json" else text_line
+    observer: ILogObserver = FilteringLogObserver(
+        FileLogObserver(stream, formatter), [LogLevelFilterPredicate(LogLevel.info)]
+    )
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+
+def text_line(event: LogEvent) -> str:
+    """``2026-11-21T10:00:00.000Z info  smls_node: message``, then a traceback if there is one."""
+    level = _level(event)
+    line = f"{_time(event)} {level:<5} {_namespace(event)}: {formatEvent(event)}"
+    traceback = _traceback(event)
+    return f"{line}\n{traceback}\n" if traceback else f"{line}\n"
+
+
+def json_line(event: LogEvent) -> str:
+    """One JSON object: time, level, namespace, message, and the event's own plain fields."""
+    record: dict[str, object] = {
+        "time": _time(event),
+        "level": _level(event),
+        "namespace": _namespace(event),
+        "message": formatEvent(event),
+    }
+    for key, value in event.items():
+        if key not in record and not key.startswith("log_") and isinstance(value, _PLAIN):
+            record[key] = value
+    traceback = _traceback(event)
+    if traceback:
+        record["traceback"] = traceback
+    return json.dumps(record) + "\n"
+
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def _time(event: LogEvent) -> str:
+    moment = datetime.fromtimestamp(event["log_time"], UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _level(event: LogEvent) -> str:
+    return str(event.get("log_level", LogLevel.info).name)
+
+
+def _namespace(event: LogEvent) -> str:
+    return str(event.get("log_namespace") or "-")
+
+
+def _traceback(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    return failure.getTraceback().rstrip() if failure is not None else ""

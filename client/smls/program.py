@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""What the two server programs share on the command line: options, start, signals, exit status."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from getopt import GetoptError, gnu_getopt
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorCore, IReactorTCP
+from twisted.internet.protocol import ServerFactory
+from twisted.python import usage
+
+from smls import log
+from smls.errors import MissingExtra, PortTaken, SmlsError
+
+DISTRIBUTION = "simple-ml-serving"
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted: bursts of clients find no refusal."""
+
+
+class ServerOptions(usage.Options):
+    """Options that node and registry have in common.
+
+    Unlike plain ``usage.Options`` they may stand after positional arguments.
+    """
+
+    optParameters = [
+        ["host", None, "", "Address of this machine to listen on; all of them where left out."],
+        ["log-format", None, "text", "Log lines for people (text) or for programs (json)."],
+    ]
+    optFlags = [
+        ["no-mdns", None, "Do not use multicast DNS to publish or to find a registry."],
+    ]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        arguments = list(sys.argv[1:] if options is None else options)
+        try:
+            named, rest = gnu_getopt(arguments, self.shortOpt, [*self.longOpt])
+        except GetoptError as error:
+            raise usage.UsageError(str(error)) from error
+        reordered: list[str] = []
+        for name, value in named:
+            takes_value = f"{name[2:]}=" in self.longOpt
+            reordered.append(f"{name}={value}" if takes_value else name)
+        super().parseOptions([*reordered, "--", *rest])  # type: ignore[no-untyped-call]
+
+    def postOptions(self) -> None:
+        if self["log-format"] not in log.FORMATS:
+            raise usage.UsageError(
+                f"--log-format: got {self['log-format']!r}, wanted one of {', '.join(log.FORMATS)}"
+            )
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"{DISTRIBUTION} {version(DISTRIBUTION)}")
+        sys.exit(0)
+
+
+def whole_number(name: str, least: int, most: int) -> Callable[[str], int]:
+    """A reader for the option ``--name`` that takes whole numbers from ``least`` to ``most``."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise ValueError(f"--{name}: got {text!r}, wanted a whole number {least}-{most}")
+        return number
+
+    read.coerceDoc = f"A whole number {least}-{most}."  # type: ignore[attr-defined]
+    return read
+
+
+def seconds(name: str) -> Callable[[str], float]:
+    """A reader for the option ``--name`` that takes seconds above 0."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = 0.0
+        if not 0 < number < float("inf"):
+            raise ValueError(f"--{name}: got {text!r}, wanted seconds above 0")
+        return number
+
+    read.coerceDoc = "Seconds above 0."  # type: ignore[attr-defined]
+    return read
+
+
+def require_extra(command: str, extra: str, modules: Iterable[str]) -> None:
+    """Checks that the extra of the distribution which ``command`` needs is installed.
+
+    :raises MissingExtra: naming the extra and what of it was not found.
+    """
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise MissingExtra(
+            f"{command} needs the extra '{extra}' (not found: {', '.join(missing)}); "
+            f"install it: pip install '{DISTRIBUTION}[{extra}]'"
+        )
+
+
+def raise_file_limit() -> None:
+    """Raises the soft limit of open files to the hard limit: each connection takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def listen(
+    reactor: IReactorTCP, port: int, factory: ServerFactory[Any], host: str
+) -> IListeningPort:
+    """Listens on ``port`` of ``host``, all addresses where it is empty.
+
+    :raises PortTaken: where the system does not give the port.
+    """
+    try:
+        return reactor.listenTCP(port, factory, backlog=BACKLOG, interface=host)
+    except CannotListenError as error:
+        raise PortTaken(
+            f"cannot listen on port {port} of {host or 'all addresses'}: "
+            f"{error.socketError}; choose another with --port, or a free one with --port 0"
+        ) from error
+
+
+def main(
+    command: str,
+    options: ServerOptions,
+    make_service: Callable[[Any], IService],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Runs a server program until SIGTERM, SIGINT or a fault; exits 0, 1 or, for usage, 2.
+
+    The service's ``startService`` may raise a ``SmlsError``, which ends the program with its
+    message. A second signal while the service is stopping ends the program at once.
+    """
+    try:
+        options.parseOptions(arguments)
+    except usage.UsageError as error:
+        sys.exit(_complain(command, f"{error}\nTry '{command} --help'.", 2))
+    except MissingExtra as error:
+        sys.exit(_complain(command, error.message, 2))
+    log.begin(sys.stderr, options["log-format"])
+    raise_file_limit()
+    try:
+        service = make_service(options)
+        service.startService()
+    except SmlsError as error:
+        sys.exit(_complain(command, error.message, 1))
+    from twisted.internet import reactor
+
+    _stop_with(reactor, service)
+    reactor.run()
+    sys.exit(0)
+
+
+def _stop_with(reactor: IReactorCore, service: IService) -> None:
+    def stopping() -> Any:
+        import signal
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: os._exit(1))
+        return service.stopService()
+
+    reactor.addSystemEventTrigger("before", "shutdown", stopping)
+
+
+def _complain(command: str, message: str, status: int) -> int:
+    print(f"{command}: {message}", file=sys.stderr)
+    return status

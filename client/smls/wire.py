@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""What travels between node, registry and client about nodes, as values and as JSON.
+
+A record that comes from elsewhere is checked here and nowhere else: unknown fields are ignored,
+so that newer programs can speak to older ones; a missing, mistyped or over-long value is a
+``BadRecord`` that names the field, what was got and what was wanted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from attrs import asdict, frozen
+
+from smls.errors import BadRecord
+
+T = TypeVar("T")
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What a node's id, a model and a version may be called."""
+
+MAX_MODELS = 1000
+"""Models that one node may list: 64 kB of JSON hold no more."""
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/?#@\s]{1,253}):(?P<port>[0-9]{1,5})")
+
+
+@frozen
+class ModelRecord:
+    """One version of a model on a node.
+
+    ``labels_hash`` is a hash of the labels: nodes that agree on it give comparable answers.
+    """
+
+    name: str
+    version: str = "1"
+    state: str = "AVAILABLE"
+    labels_hash: str = ""
+
+
+@frozen
+class NodeRecord:
+    """A node as it announces itself.
+
+    ``id`` is random at each start, so a restarted node is a new one at an old ``address``
+    (``host:port``). ``protocols`` names the dialects that the node speaks on that port.
+    """
+
+    id: str
+    address: str
+    name: str = ""
+    scheme: str = "http"
+    zone: str = ""
+    protocols: tuple[str, ...] = ()
+    models: tuple[ModelRecord, ...] = ()
+
+    def serves(self, model: str | None) -> bool:
+        """Whether the node serves ``model``; every node serves ``None``, any model."""
+        return model is None or any(known.name == model for known in self.models)
+
+    def url(self, path: str = "/") -> str:
+        return f"{self.scheme}://{self.address}{path}"
+
+
+@frozen
+class Listing:
+    """The live nodes at one revision of a registry."""
+
+    revision: int
+    nodes: tuple[NodeRecord, ...]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """The host and the port of ``host:port``; an IPv6 host loses its brackets.
+
+    >>> split_address("[::1]:8501")
+    ('::1', 8501)
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 0 < int(match["port"]) < 65536:
+        raise BadRecord(f"address: got {_shown(address)}, wanted HOST:PORT with a port of 1-65535")
+    return match["host"].strip("[]"), int(match["port"])
+
+
+def join_address(host: str, port: int) -> str:
+    """``host:port``, with brackets about an IPv6 host.
+
+    >>> join_address("::1", 8501)
+    '[::1]:8501'
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def node_to_json(node: NodeRecord) -> dict[str, Any]:
+    """The record as what ``json.dumps`` takes."""
+    return asdict(node)
+
+
+def node_from_json(value: object) -> NodeRecord:
+    """The record that ``value``, parsed JSON, holds.
+
+    :raises BadRecord: where a field is missing, mistyped or over-long.
+    """
+    fields = _mapping("node", value)
+    node = NodeRecord(
+        id=_name("id", fields.get("id")),
+        address=_text("address", fields.get("address"), 300),
+        name=_text("name", fields.get("name", ""), 128),
+        scheme=_text("scheme", fields.get("scheme", "http"), 5),
+        zone=_text("zone", fields.get("zone", ""), 128),
+        protocols=_items("protocols", fields.get("protocols", []), 32, _short),
+        models=_items("models", fields.get("models", []), MAX_MODELS, _model),
+    )
+    split_address(node.address)
+    if node.scheme not in ("http", "https"):
+        raise BadRecord(f"scheme: got {_shown(node.scheme)}, wanted 'http' or 'https'")
+    return node
+
+
+def listing_to_json(listing: Listing) -> dict[str, Any]:
+    """The listing as what ``json.dumps`` takes."""
+    return {
+        "revision": listing.revision,
+        "nodes": [node_to_json(node) for node in listing.nodes],
+    }
+
+
+def listing_from_json(value: object) -> Listing:
+    """The listing that ``value``, parsed JSON, holds.
+
+    :raises BadRecord: as for a single record, or where the revision is no whole number.
+    """
+    fields = _mapping("listing", value)
+    revision = fields.get("revision")
+    if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
+        raise BadRecord(f"revision: got {_shown(revision)}, wanted a whole number from 0")
+    nodes = fields.get("nodes")
+    if not isinstance(nodes, list):
+        raise BadRecord(f"nodes: got {_shown(nodes)}, wanted a list of nodes")
+    return Listing(revision, tuple(node_from_json(node) for node in nodes))
+
+
+def check_name(field: str, value: object) -> str:
+    """``value`` where it is a lawful name (``NAME``).
+
+    :raises BadRecord: naming ``field``, where it is not.
+    """
+    return _name(field, value)
+
+
+def _model(field: str, value: object) -> ModelRecord:
+    fields = _mapping(field, value)
+    return ModelRecord(
+        name=_name(f"{field}.name", fields.get("name")),
+        version=_name(f"{field}.version", fields.get("version", "1")),
+        state=_text(f"{field}.state", fields.get("state", "AVAILABLE"), 32),
+        labels_hash=_text(f"{field}.labels_hash", fields.get("labels_hash", ""), 128),
+    )
+
+
+def _mapping(field: str, value: object) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise BadRecord(f"{field}: got {_shown(value)}, wanted a JSON object")
+    return value
+
+
+def _items(field: str, value: object, most: int, read: Callable[[str, object], T]) -> tuple[T, ...]:
+    if not isinstance(value, list):
+        raise BadRecord(f"{field}: got {_shown(value)}, wanted a list")
+    if len(value) > most:
+        raise BadRecord(f"{field}: got {len(value)} items, wanted {most} at most")
+    return tuple(read(f"{field}[{index}]", item) for index, item in enumerate(value))
+
+
+def _name(field: str, value: object) -> str:
+    if not isinstance(value, str) or NAME.fullmatch(value) is None:
+        raise BadRecord(f"{field}: got {_shown(value)}, wanted a name like {NAME.pattern}")
+    return value
+
+
+def _short(field: str, value: object) -> str:
+    return _text(field, value, 32)
+
+
+def _text(field: str, value: object, longest: int) -> str:
+    if not isinstance(value, str):
+        raise BadRecord(f"{field}: got {_shown(value)}, wanted text")
+    if len(value) > longest:
+        raise BadRecord(f"{field}: got {len(value)} characters, wanted {longest} at most")
+    return value
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
