@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -93,6 +95,18 @@ class Head:
         return values[-1] if values else None
 
 
+class Body(Protocol):
+    """Takes a request's body as it arrives; Twisted rewinds it once it is whole."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def tell(self) -> int: ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> object: ...
+
+    def close(self) -> object: ...
+
+
 Screen = Callable[[Head], Answer | None]
 """Says for a request with a body whether it is answered before the body has been read."""
 
@@ -125,6 +139,11 @@ def error_answer(
 def answer_for(error: SmlsError) -> Answer:
     """The answer that tells ``error``."""
     return error_answer(error.code, error.message, retry_after_seconds=error.retry_after_seconds)
+
+
+def prefers_html(headers: Headers) -> bool:
+    """Whether a page, rather than JSON, is wanted: browsers name ``text/html``, programs do not."""
+    return any("text/html" in accept for accept in headers.getRawHeaders("accept", []))
 
 
 def route_error(app: Any, method: str, path: str) -> Answer | None:
@@ -172,10 +191,30 @@ def fault_answer(log: Logger, failure: Failure) -> Answer:
     return error_answer("internal", f"a fault of the server; its log has it as {fault_id}")
 
 
+class Waiters:
+    """Those who wait until a set is empty."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Deferred[None]] = []
+
+    def wait(self, members: Collection[object]) -> Deferred[None]:
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append(waiter)
+        self.tell(members)
+        return waiter
+
+    def tell(self, members: Collection[object]) -> None:
+        if not members:
+            waiting, self._waiting = self._waiting, []
+            for waiter in waiting:
+                waiter.callback(None)
+
+
 class LimitedRequest(Request):
     """A request whose refusal needs no body, and whose body stays within a bound."""
 
     site: LimitedSite
+    content: Any
     started: float = 0.0
     received: int = 0
     _refused: bool = False
@@ -185,10 +224,14 @@ class LimitedRequest(Request):
         super().gotLength(length)  # type: ignore[no-untyped-call]
         self.site = self.channel.factory
         self.started = self.site.clock.seconds()
-        if length != 0:
-            answer = self.site.early_answer(self._head(length))
-            if answer is not None:
-                self._refuse(answer)
+        # Before the body is there, Twisted keeps the request line on the channel alone.
+        head = _head(self.channel._command, self.channel._path, self.requestHeaders, length)
+        answer = self.site.early_answer(head) if length != 0 else None
+        if answer is not None:
+            self._refuse(answer)
+        else:
+            self.content = self.site.body(head)
+            self.site.in_flight.add(self)
 
     def handleContentChunk(self, data: bytes) -> None:
         if self._refused:
@@ -206,22 +249,24 @@ class LimitedRequest(Request):
         else:
             super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
 
+    def finish(self) -> None:
+        super().finish()  # type: ignore[no-untyped-call]
+        self.site.request_done(self)
+
     def connectionLost(self, reason: Failure) -> None:
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.site.request_done(self)
 
     def head(self) -> Head:
         """The request's head, once it is processed."""
         return _head(self.method, self.uri, self.requestHeaders, self.received)
 
-    def _head(self, length: int | None) -> Head:
-        # Before the body is there, Twisted keeps the request line on the channel alone.
-        return _head(self.channel._command, self.channel._path, self.requestHeaders, length)
-
     def _refuse(self, answer: Answer) -> None:
         self._refused = True
         self.content = BytesIO()
+        self.site.request_done(self)
         channel = self.channel
         self.method, self.uri = channel._command, channel._path
         self.clientproto = channel._version
@@ -246,12 +291,29 @@ class LimitedRequest(Request):
         self.site.log(self)
 
 
+class LimitedChannel(http.HTTPChannel):
+    """An HTTP/1.1 connection that its site knows of, so that it can be closed with the site."""
+
+    factory: LimitedSite
+
+    def connectionMade(self) -> None:
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        self.factory.connections.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.connection_lost(self)
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
 class LimitedSite(Site):
     """A site of ``LimitedRequest``s: bodies in memory up to ``max_body`` bytes, one line a request.
 
     ``screen`` sees the head of each request that has a body and may answer it at once.
+    ``body_for`` makes what a body is written to as it arrives, a ``BytesIO`` where left out.
     Form bodies are left to the faces: Twisted's own form parsing blocks the reactor.
     """
+
+    protocol = LimitedChannel  # type: ignore[assignment]
 
     _lines = Logger(namespace="smls.requests")
 
@@ -262,6 +324,7 @@ class LimitedSite(Site):
         *,
         max_body: int,
         screen: Screen,
+        body_for: Callable[[Head], Body] | None = None,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
@@ -273,10 +336,38 @@ class LimitedSite(Site):
         )
         self.clock = clock
         self.max_body = max_body
+        self.connections: set[LimitedChannel] = set()
+        self.in_flight: set[LimitedRequest] = set()
         self._screen = screen
+        self._body_for = body_for
+        self._idle = Waiters()
+        self._closed = Waiters()
 
     def getContentFile(self, length: int | None) -> BytesIO:
         return BytesIO()
+
+    def body(self, head: Head) -> Body:
+        """What the body of the request is written to as it arrives."""
+        return BytesIO() if self._body_for is None else self._body_for(head)
+
+    def when_idle(self) -> Deferred[None]:
+        """Fires as soon as no request is in flight: none half received, none unanswered."""
+        return self._idle.wait(self.in_flight)
+
+    def close_connections(self) -> Deferred[None]:
+        """Closes each connection once what was written to it is sent; fires when all are gone."""
+        for channel in list(self.connections):
+            channel.loseConnection()  # type: ignore[no-untyped-call]
+        return self._closed.wait(self.connections)
+
+    def request_done(self, request: LimitedRequest) -> None:
+        """The request was answered, or its connection is gone."""
+        self.in_flight.discard(request)
+        self._idle.tell(self.in_flight)
+
+    def connection_lost(self, channel: LimitedChannel) -> None:
+        self.connections.discard(channel)
+        self._closed.tell(self.connections)
 
     def early_answer(self, head: Head) -> Answer | None:
         answer = self._screen(head)
