@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
@@ -13,11 +14,15 @@ from twisted.logger import (
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     formatEvent,
     globalLogBeginner,
 )
+from twisted.python.failure import Failure
+
+from smls.errors import NodeFault
 
 FORMATS = ("text", "json")
 
@@ -28,10 +33,18 @@ def begin(stream: TextIO, log_format: str = "text") -> None:
     Called by a program's ``main`` alone: importing smls configures no logging.
     """
     formatter: Callable[[LogEvent], str] = json_line if log_format == "json" else text_line
-    observer: ILogObserver = FilteringLogObserver(
-        FileLogObserver(stream, formatter), [LogLevelFilterPredicate(LogLevel.info)]
-    )
+    levels = LogLevelFilterPredicate(LogLevel.info)
+    # Twisted's own notices of ports and factories say less than ours do.
+    levels.setLogLevelForNamespace("log_legacy", LogLevel.warn)
+    observer: ILogObserver = FilteringLogObserver(FileLogObserver(stream, formatter), [levels])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+
+def fault(log: Logger, failure: Failure) -> NodeFault:
+    """The error to tell for a fault of ours: its id stands in ``log`` beside the traceback."""
+    fault_id = secrets.token_hex(6)
+    log.failure("fault {fault_id}", failure, fault_id=fault_id)
+    return NodeFault(f"a fault of the server; its log has it as {fault_id}")
 
 
 def text_line(event: LogEvent) -> str:

@@ -30,11 +30,15 @@ BACKLOG = 2048
 class ServerOptions(usage.Options):
     """Options that node and registry have in common.
 
-    Unlike plain ``usage.Options`` they may stand after positional arguments.
+    Unlike plain ``usage.Options`` they may stand after positional arguments, and the ``guide``
+    that ends ``--help`` keeps its lines.
     """
 
-    optParameters = [
-        ["host", None, "", "Address of this machine to listen on; all of them where left out."],
+    longdesc = ""
+    guide = ""
+
+    optParameters: list[Any] = [
+        ["host", None, None, "Address of this machine to listen on; all of them where left out."],
         ["log-format", None, "text", "Log lines for people (text) or for programs (json)."],
     ]
     optFlags = [
@@ -53,7 +57,11 @@ class ServerOptions(usage.Options):
             reordered.append(f"{name}={value}" if takes_value else name)
         super().parseOptions([*reordered, "--", *rest])  # type: ignore[no-untyped-call]
 
+    def getUsage(self, width: int | None = None) -> str:
+        return f"{super().getUsage(width)}\n{self.guide.strip()}\n"
+
     def postOptions(self) -> None:
+        self["host"] = self["host"] or ""
         if self["log-format"] not in log.FORMATS:
             raise usage.UsageError(
                 f"--log-format: got {self['log-format']!r}, wanted one of {', '.join(log.FORMATS)}"
@@ -77,7 +85,7 @@ def whole_number(name: str, least: int, most: int) -> Callable[[str], int]:
             raise ValueError(f"--{name}: got {text!r}, wanted a whole number {least}-{most}")
         return number
 
-    read.coerceDoc = f"A whole number {least}-{most}."  # type: ignore[attr-defined]
+    read.coerceDoc = f"A whole number {least}-{most}"  # type: ignore[attr-defined]
     return read
 
 
@@ -93,7 +101,7 @@ def seconds(name: str) -> Callable[[str], float]:
             raise ValueError(f"--{name}: got {text!r}, wanted seconds above 0")
         return number
 
-    read.coerceDoc = "Seconds above 0."  # type: ignore[attr-defined]
+    read.coerceDoc = "Above 0"  # type: ignore[attr-defined]
     return read
 
 
@@ -141,26 +149,27 @@ def main(
     """Runs a server program until SIGTERM, SIGINT or a fault; exits 0, 1 or, for usage, 2.
 
     The service's ``startService`` may raise a ``SmlsError``, which ends the program with its
-    message. A second signal while the service is stopping ends the program at once.
+    message; an ``exit_status`` that it has at the end is the program's. A second signal while
+    the service is stopping ends the program at once.
     """
     try:
         options.parseOptions(arguments)
     except usage.UsageError as error:
         sys.exit(_complain(command, f"{error}\nTry '{command} --help'.", 2))
-    except MissingExtra as error:
-        sys.exit(_complain(command, error.message, 2))
     log.begin(sys.stderr, options["log-format"])
     raise_file_limit()
     try:
         service = make_service(options)
         service.startService()
+    except MissingExtra as error:
+        sys.exit(_complain(command, error.message, 2))
     except SmlsError as error:
         sys.exit(_complain(command, error.message, 1))
     from twisted.internet import reactor
 
     _stop_with(reactor, service)
     reactor.run()
-    sys.exit(0)
+    sys.exit(getattr(service, "exit_status", 0))
 
 
 def _stop_with(reactor: IReactorCore, service: IService) -> None:

@@ -10,7 +10,6 @@ up to ``LINGER_SECONDS``. Closing at once would reset the connection and lose th
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Collection
 from io import BytesIO
 from typing import Any, Protocol
@@ -29,6 +28,9 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from smls.errors import SmlsError
+from smls.log import fault
+
+_REQUEST_LINES = Logger(namespace="smls.requests")
 
 LINGER_SECONDS = 2.0
 """How long a refused upload is read and thrown away before the connection is cut."""
@@ -166,29 +168,20 @@ def errors_as_json(app: Any) -> None:
 
     log = Logger(namespace="smls.web")
 
+    @app.handle_errors(SmlsError)  # type: ignore[untyped-decorator]
     def named(request: Request, failure: Failure) -> bytes:
         error = failure.value
         assert isinstance(error, SmlsError)
         return answer_for(error).write_to(request)
 
+    @app.handle_errors(HTTPException)  # type: ignore[untyped-decorator]
     def routing(request: Request, failure: Failure) -> bytes:
         method, path = request.method.decode("latin-1"), request.path.decode("latin-1")
         return _http_error(failure.value, method, path).write_to(request)
 
+    @app.handle_errors(Exception)  # type: ignore[untyped-decorator]
     def ours(request: Request, failure: Failure) -> bytes:
-        fault = fault_answer(log, failure)
-        return fault.write_to(request)
-
-    app.handle_errors(SmlsError)(lambda _, request, failure: named(request, failure))
-    app.handle_errors(HTTPException)(lambda _, request, failure: routing(request, failure))
-    app.handle_errors(Exception)(lambda _, request, failure: ours(request, failure))
-
-
-def fault_answer(log: Logger, failure: Failure) -> Answer:
-    """A 500 for a fault of ours; the traceback goes to ``log`` with the id that the answer has."""
-    fault_id = secrets.token_hex(6)
-    log.failure("fault {fault_id}", failure, fault_id=fault_id)
-    return error_answer("internal", f"a fault of the server; its log has it as {fault_id}")
+        return answer_for(fault(log, failure)).write_to(request)
 
 
 class Waiters:
@@ -263,6 +256,13 @@ class LimitedRequest(Request):
         """The request's head, once it is processed."""
         return _head(self.method, self.uri, self.requestHeaders, self.received)
 
+    def summary(self) -> str:
+        """The request and its peer in a few words, whether or not its body is there yet."""
+        method = getattr(self.channel, "_command", self.method).decode("latin-1")
+        path = getattr(self.channel, "_path", self.uri).decode("latin-1")
+        age = self.site.clock.seconds() - self.started
+        return f"{method} {path} from {self.channel.getPeer()}, {age:.1f} s old"
+
     def _refuse(self, answer: Answer) -> None:
         self._refused = True
         self.content = BytesIO()
@@ -314,8 +314,7 @@ class LimitedSite(Site):
     """
 
     protocol = LimitedChannel  # type: ignore[assignment]
-
-    _lines = Logger(namespace="smls.requests")
+    noisy = False
 
     def __init__(
         self,
@@ -383,7 +382,7 @@ class LimitedSite(Site):
     def log(self, request: http.Request) -> None:
         assert isinstance(request, LimitedRequest)
         peer = request.channel.getPeer()
-        self._lines.info(
+        _REQUEST_LINES.info(
             "{method} {path} {status} {milliseconds:.1f} ms",
             method=request.method.decode("latin-1"),
             path=request.uri.decode("latin-1"),

@@ -21,6 +21,9 @@ T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a node's id, a model and a version may be called."""
 
+REGISTRY_PORT = 12480
+"""Where a registry listens if nothing else is said."""
+
 MAX_MODELS = 1000
 """Models that one node may list: 64 kB of JSON hold no more."""
 
@@ -91,6 +94,26 @@ def join_address(host: str, port: int) -> str:
     '[::1]:8501'
     """
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def registry_url(text: str) -> str:
+    """The URL of the registry that a person named as ``HOST``, ``HOST:PORT`` or a URL.
+
+    >>> registry_url("registry")
+    'http://registry:12480'
+
+    :raises BadRecord: where it is none of these.
+    """
+    scheme, separator, rest = text.strip().rpartition("://")
+    address = rest.rstrip("/")
+    if scheme == "https":
+        raise BadRecord(f"registry: got {_shown(text)}, but https is not spoken yet; use http")
+    if separator and scheme != "http":
+        raise BadRecord(f"registry: got {_shown(text)}, wanted http://HOST:PORT")
+    if re.search(r":[0-9]+$", address) is None:
+        address = f"{address}:{80 if separator else REGISTRY_PORT}"
+    split_address(address)
+    return f"http://{address}"
 
 
 def node_to_json(node: NodeRecord) -> dict[str, Any]:

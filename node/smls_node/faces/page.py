@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""``GET /``: what the node is, as JSON for programs and as a small page for browsers."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from smls.web import Answer, LimitedRequest, json_answer, prefers_html
+from smls_node.catalogue import Model
+from smls_node.serving import Serving
+
+
+def add_routes(app: Any, serving: Serving, version: str) -> None:
+    """Adds the call to the Klein application; ``version`` is the program's."""
+
+    @app.route("/", methods=["GET"])  # type: ignore[untyped-decorator]
+    def about(request: LimitedRequest) -> bytes:
+        status = describe(serving, version)
+        answer = (
+            Answer(200, page(status).encode(), "text/html; charset=utf-8")
+            if prefers_html(request.requestHeaders)
+            else json_answer(status)
+        )
+        return answer.write_to(request)
+
+
+def describe(serving: Serving, version: str) -> dict[str, Any]:
+    """The node's name, phase and models, as what ``json.dumps`` takes."""
+    return {
+        "node": serving.node,
+        "program": f"smls-node {version}",
+        "phase": serving.phase.value,
+        "models": [_model(model) for model in serving.catalogue.models],
+    }
+
+
+def page(status: dict[str, Any]) -> str:
+    """The same as HTML, with a form to try it."""
+    rows = "".join(
+        f"<tr><td>{escape(model['name'])}</td><td>{escape(model['version'])}</td>"
+        f"<td>{escape(model['input'])}</td><td>{model['labels']}</td></tr>"
+        for model in status["models"]
+    )
+    return _PAGE.format(
+        node=escape(status["node"]),
+        program=escape(status["program"]),
+        phase=escape(status["phase"]),
+        rows=rows,
+    )
+
+
+def _model(model: Model) -> dict[str, Any]:
+    spec = model.runtime.signature.pixels
+    takes = (
+        "JPEG bytes" if spec is None else f"{spec.width}x{spec.height}, {spec.channels} channels"
+    )
+    return {
+        "name": model.name,
+        "version": model.version,
+        "labels": len(model.labels),
+        "labels_hash": model.record().labels_hash,
+        "input": takes,
+    }
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>smls node {node}</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem;
+  color: #222; }}
+table {{ border-collapse: collapse; width: 100%; }}
+th, td {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #ddd; }}
+code, small {{ color: #555; }}
+</style>
+<h1>{node}</h1>
+<p>This node is <b>{phase}</b>. <small>{program}</small></p>
+<table><tr><th>model</th><th>version</th><th>takes</th><th>labels</th></tr>{rows}</table>
+<h2>Try it</h2>
+<form method="post" action="/classify" enctype="multipart/form-data">
+<input type="file" name="data" accept="image/*" multiple required> <button>Classify</button></form>
+<p><code>curl -F data=@image.jpg http://THIS-NODE/classify</code></p>
+</html>
+"""

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""Images of any usual format, as the pixels or the JPEG bytes that a model takes.
+
+These functions block: they run in a worker's thread. The formats are tried by content; names and
+declared types are not looked at.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from smls.errors import BrokenImage, NotAnImage, TooLarge
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
+
+_EXIF_ORIENTATION = 0x0112
+
+# The bound on pixels is ours, told as an error of ours, per node.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@frozen
+class PixelSpec:
+    """What a model takes: float32[height, width, channels], ``(value - mean) / std``."""
+
+    height: int
+    width: int
+    channels: int = 3
+    mean: float = 0.0
+    std: float = 255.0
+
+
+def decode(data: bytes, spec: PixelSpec, max_pixels: int) -> NDArray[np.float32]:
+    """The image as float32[H, W, C] as ``spec`` says: upright, first frame, bilinear.
+
+    Alpha is dropped and 16-bit grey loses its low bits, as in TensorFlow's own decoders.
+
+    :raises NotAnImage: where the bytes are in none of ``FORMATS``.
+    :raises BrokenImage: where they are, but broken or cut short.
+    :raises TooLarge: where the image has more than ``max_pixels`` pixels.
+    """
+    with _open(data, max_pixels) as image:
+        colours = _colours(image, spec.channels)
+        try:
+            colours = ImageOps.exif_transpose(colours)
+            sized = colours.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
+        except Exception as error:
+            raise _broken(error) from error
+    pixels = np.asarray(sized, np.float32).reshape(spec.height, spec.width, spec.channels)
+    return (pixels - np.float32(spec.mean)) / np.float32(spec.std)
+
+
+def as_jpeg(data: bytes, max_pixels: int) -> bytes:
+    """The image as a JPEG file for a graph that decodes by itself.
+
+    An upright JPEG in grey or colour passes as it is; anything else is written anew.
+
+    :raises NotAnImage, BrokenImage, TooLarge: as ``decode``.
+    """
+    with _open(data, max_pixels) as image:
+        upright = image.getexif().get(_EXIF_ORIENTATION, 1) == 1
+        if image.format == "JPEG" and image.mode in ("L", "RGB") and upright:
+            return data
+        colours = ImageOps.exif_transpose(_colours(image, 3))
+        file = BytesIO()
+        colours.save(file, "JPEG", quality=95, subsampling=0)
+        return file.getvalue()
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise NotAnImage("got an empty file, wanted an image")
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        if data.startswith(_MAGIC):
+            raise BrokenImage("the image's header is broken or cut short") from error
+        raise NotAnImage(
+            f"got bytes that begin {data[:8]!r}, wanted {', '.join(FORMATS)}"
+        ) from error
+    except Exception as error:
+        raise _broken(error) from error
+    if image.width * image.height > max_pixels:
+        raise TooLarge(
+            f"got an image of {image.width}x{image.height} pixels, wanted {max_pixels} at most"
+        )
+    return image
+
+
+def _colours(image: Image.Image, channels: int) -> Image.Image:
+    try:
+        image.load()
+        if image.mode.startswith("I"):
+            high_bits = np.asarray(image).astype(np.uint32) >> 8
+            grey = Image.fromarray(high_bits.astype(np.uint8))
+            grey.info = image.info
+            image = grey
+        return image.convert("L" if channels == 1 else "RGB")
+    except Exception as error:
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> BrokenImage:
+    """Whatever a decoder raises on bytes from a stranger says that the bytes are broken."""
+    if isinstance(error, MemoryError):
+        raise error
+    return BrokenImage(f"the image is broken or cut short: {error}")

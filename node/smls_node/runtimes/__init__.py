@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""One module a library; what they have in common is here and imports none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from smls_node.images import PixelSpec
+
+
+@frozen
+class Signature:
+    """What a model takes and gives.
+
+    ``pixels`` is ``None`` for a model that takes JPEG bytes and decodes them itself.
+    ``classes`` is the length of an answer's row. ``batches`` says whether one run may take
+    several images.
+    """
+
+    pixels: PixelSpec | None
+    classes: int
+    batches: bool
+
+
+class Runtime(Protocol):
+    """A loaded model. ``infer`` blocks and may be called from several threads at once."""
+
+    @property
+    def signature(self) -> Signature: ...
+
+    def infer(self, inputs: Sequence[NDArray[np.float32] | bytes]) -> NDArray[np.float32]:
+        """float32[N, classes] for N inputs, each float32[H, W, C] or the bytes of a JPEG file."""
+        ...
+
+    def unload(self) -> None: ...

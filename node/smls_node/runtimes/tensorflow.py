@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""label_image's graphs: one long-lived TensorFlow session a model, and ``run_graph`` on it.
+
+label_image opens a session for each image. Here the session is pulled out: it is made once, with
+the graph, and lives as long as the model does. TensorFlow is imported by this module alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from smls.errors import BrokenImage, ModelUnusable
+from smls_node.images import PixelSpec
+from smls_node.runtimes import Signature
+
+
+@frozen
+class GraphFiles:
+    """A frozen graph, its labels' count, and how its input is to be fed.
+
+    Layers left out are looked for in the graph. ``height`` and ``width`` are needed only where
+    the graph leaves them open.
+    """
+
+    graph: Path
+    input_layer: str | None = None
+    output_layer: str | None = None
+    mean: float = 0.0
+    std: float = 255.0
+    height: int | None = None
+    width: int | None = None
+
+
+class TensorFlowGraph:
+    """A frozen graph in its session, warmed up. Made by ``load``, in a thread."""
+
+    def __init__(self, session: Any, run: Callable[..., Any], signature: Signature) -> None:
+        self._session = session
+        self._run = run
+        self.signature = signature
+
+    def infer(self, inputs: Sequence[NDArray[np.float32] | bytes]) -> NDArray[np.float32]:
+        """float32[N, classes] for N inputs; see ``Runtime``.
+
+        :raises BrokenImage: where the graph itself cannot decode a JPEG.
+        """
+        if self.signature.pixels is None:
+            return np.concatenate([self._decode_and_run(image) for image in inputs])
+        if self.signature.batches:
+            return self._rows(self._run(np.stack(inputs)))
+        return np.concatenate([self._rows(self._run(image[None])) for image in inputs])  # type: ignore[call-overload]
+
+    def unload(self) -> None:
+        """Closes the session and frees its weights."""
+        self._session.close()
+
+    def _decode_and_run(self, image: NDArray[np.float32] | bytes) -> NDArray[np.float32]:
+        import tensorflow as tf
+
+        try:
+            return self._rows(self._run(image))
+        except tf.errors.InvalidArgumentError as error:
+            raise BrokenImage(f"the graph cannot decode the image: {_reason(error)}") from error
+
+    def _rows(self, answer: Any) -> NDArray[np.float32]:
+        return np.asarray(answer, np.float32).reshape(-1, self.signature.classes)
+
+
+def load(files: GraphFiles) -> TensorFlowGraph:
+    """The graph in a session of its own, after a first run on a black image.
+
+    :raises ModelUnusable: where the file is no frozen graph that this TensorFlow knows, a layer
+        is not there or not to be found, or the first run fails.
+    """
+    # Its start-up notices are for people who build TensorFlow, not for those who serve with it.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    graph = tf.Graph()
+    with graph.as_default():
+        try:
+            definition = tf.compat.v1.GraphDef.FromString(files.graph.read_bytes())
+            tf.compat.v1.import_graph_def(definition, name="")
+        except Exception as error:
+            raise ModelUnusable(f"{files.graph} is no frozen graph: {_reason(error)}") from error
+    source = _input(graph, files)
+    target = _output(graph, files, source)
+    pixels, batches = _takes(files, source)
+    session = tf.compat.v1.Session(graph=graph)
+    run = session.make_callable(target, feed_list=[source])
+    try:
+        first = run(_black(tf, pixels))
+    except Exception as error:
+        session.close()
+        raise ModelUnusable(f"{files.graph}: its first run failed: {_reason(error)}") from error
+    if first.ndim == 0 or first.size == 0:
+        session.close()
+        raise ModelUnusable(
+            f"{files.graph}: {target.name} gives {first.shape}, wanted a row of scores an image; "
+            "name another with --output-layer"
+        )
+    return TensorFlowGraph(session, run, Signature(pixels, int(first.shape[-1]), batches))
+
+
+def _input(graph: Any, files: GraphFiles) -> Any:
+    if files.input_layer is not None:
+        return _named(graph, files, "--input-layer", files.input_layer, _inputs(graph))
+    return _only(files, "--input-layer", _inputs(graph), _all(graph, "Placeholder"))
+
+
+def _output(graph: Any, files: GraphFiles, source: Any) -> Any:
+    candidates = _outputs(graph, source)
+    if files.output_layer is not None:
+        return _named(graph, files, "--output-layer", files.output_layer, candidates)
+    softmax = [tensor for tensor in candidates if tensor.op.type == "Softmax"]
+    return _only(files, "--output-layer", softmax or candidates, _ends(graph))
+
+
+def _inputs(graph: Any) -> list[Any]:
+    """Where an image may be fed: float32[N, H, W, C], or JPEG bytes."""
+    found = []
+    for op in graph.get_operations():
+        if op.name == "DecodeJpeg/contents":
+            found.append(op.outputs[0])
+        elif op.type in ("Placeholder", "PlaceholderWithDefault"):
+            tensor = op.outputs[0]
+            rank, kind = tensor.shape.rank, tensor.dtype.name
+            if (kind == "float32" and rank in (None, 4)) or (
+                kind == "string" and rank in (None, 0)
+            ):
+                found.append(tensor)
+    return found
+
+
+def _outputs(graph: Any, source: Any) -> list[Any]:
+    """The scores that nothing else in the graph uses and that depend on ``source``."""
+    reached = {source.op.name}
+    for op in graph.get_operations():
+        if any(tensor.op.name in reached for tensor in op.inputs):
+            reached.add(op.name)
+    return [tensor for tensor in _ends(graph) if tensor.op.name in reached]
+
+
+def _ends(graph: Any) -> list[Any]:
+    return [
+        tensor
+        for op in graph.get_operations()
+        for tensor in op.outputs[:1]
+        if tensor.dtype.name == "float32"
+        and tensor.shape.rank in (None, 1, 2)
+        and op.inputs
+        and not any(output.consumers() for output in op.outputs)
+    ]
+
+
+def _all(graph: Any, kind: str) -> list[Any]:
+    return [op.outputs[0] for op in graph.get_operations() if op.type == kind]
+
+
+def _only(files: GraphFiles, option: str, candidates: list[Any], others: list[Any]) -> Any:
+    if len(candidates) == 1:
+        return candidates[0]
+    problem = "several layers would do" if candidates else "no layer is of a known kind"
+    raise ModelUnusable(
+        f"{files.graph}: {problem}; name one with {option}: {_list(candidates or others)}"
+    )
+
+
+def _named(graph: Any, files: GraphFiles, option: str, name: str, candidates: list[Any]) -> Any:
+    # label_image's own names may carry the "import/" that its import_graph_def gave them.
+    plain = name.removeprefix("import/")
+    try:
+        return graph.get_tensor_by_name(plain if ":" in plain else f"{plain}:0")
+    except (KeyError, ValueError) as error:
+        raise ModelUnusable(
+            f"{files.graph}: {option}: got {name!r}, wanted a layer of the graph such as "
+            f"{_list(candidates)}"
+        ) from error
+
+
+def _list(tensors: list[Any]) -> str:
+    shown = [f"{tensor.name} {tensor.dtype.name}{_shape(tensor)}" for tensor in tensors[:12]]
+    return ", ".join(shown) or "none was found"
+
+
+def _shape(tensor: Any) -> str:
+    return str(list(tensor.shape)) if tensor.shape.rank is not None else "[unknown]"
+
+
+def _takes(files: GraphFiles, source: Any) -> tuple[PixelSpec | None, bool]:
+    if source.dtype.name == "string":
+        return None, False
+    shape = source.shape.as_list() if source.shape.rank == 4 else [None, None, None, 3]
+    if source.dtype.name != "float32" or source.shape.rank not in (None, 4):
+        raise ModelUnusable(
+            f"{files.graph}: {_list([source])} cannot be fed with images; wanted "
+            "float32[N, H, W, C] or a string"
+        )
+    batch, height, width, channels = shape
+    height, width = height or files.height, width or files.width
+    if height is None or width is None:
+        raise ModelUnusable(
+            f"{files.graph}: {_list([source])} leaves its size open; "
+            "give --input-height and --input-width"
+        )
+    if channels not in (None, 1, 3):
+        raise ModelUnusable(f"{files.graph}: got {channels} channels, wanted 1 or 3")
+    return PixelSpec(height, width, channels or 3, files.mean, files.std), batch is None
+
+
+def _black(tf: Any, pixels: PixelSpec | None) -> Any:
+    if pixels is None:
+        return tf.io.encode_jpeg(np.zeros((64, 64, 3), np.uint8)).numpy()
+    return np.zeros((1, pixels.height, pixels.width, pixels.channels), np.float32)
+
+
+def _reason(error: Exception) -> str:
+    """The line that tells, out of all that TensorFlow says."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not line.startswith(_PREAMBLE)]
+    return telling[0] if telling else type(error).__name__
+
+
+_PREAMBLE = ("Graph execution error", "Detected at node", "Node:", "[[")

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""A node's life: listen, load, be ready and announced; withdraw, drain, stop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from importlib.metadata import version
+from typing import Any
+
+from attrs import frozen
+from twisted.application.service import Service
+from twisted.internet.defer import inlineCallbacks
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from smls import program
+from smls.errors import SmlsError
+from smls.wire import join_address
+from smls_node import loading
+from smls_node.catalogue import Catalogue, Model
+from smls_node.faces.app import make_site
+from smls_node.serving import Phase, Serving
+from smls_node.settings import ModelSettings
+from smls_node.worker import ThreadWorker
+
+CLOSE_SECONDS = 1.0
+"""How long connections have to take in their last answers once no request is in flight."""
+
+
+@frozen
+class NodeSettings:
+    """What a node was told on its command line; times in seconds, uploads in bytes."""
+
+    host: str
+    port: int
+    node_name: str | None
+    models: tuple[ModelSettings, ...]
+    default_model: str | None
+    threads: int
+    max_upload: int
+    max_pixels: int
+    drain_timeout: float
+
+
+class NodeService(Service):
+    """One node on one port. ``exit_status`` is 1 once it has failed."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, settings: NodeSettings) -> None:
+        self.exit_status = 0
+        self._reactor = reactor
+        self._settings = settings
+        self._worker = ThreadWorker(reactor, settings.threads)
+        self._serving = Serving(
+            Catalogue(settings.default_model), self._worker, max_pixels=settings.max_pixels
+        )
+        self._site = make_site(
+            self._serving,
+            reactor,
+            version=version(program.DISTRIBUTION),
+            max_upload=settings.max_upload,
+        )
+        self._port: IListeningPort | None = None
+
+    def startService(self) -> None:
+        """Listens at once and loads in a thread; requests are refused until that is done.
+
+        :raises PortTaken: where the port cannot be had.
+        :raises ModelUnusable: where two models have the same name and version.
+        """
+        loading.check_distinct(self._settings.models)
+        host = self._settings.host
+        self._port = program.listen(self._reactor, self._settings.port, self._site, host)
+        super().startService()  # type: ignore[no-untyped-call]
+        self._serving.node = self._settings.node_name or f"{socket.gethostname()}:{self.port}"
+        self.log.info(
+            "listening on {host} port {port}, loading", host=host or "all addresses", port=self.port
+        )
+        self._worker.start()
+        loaded = self._worker.do(lambda: [loading.load(each) for each in self._settings.models])
+        loaded.addCallback(self._ready).addErrback(self._failed)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        assert self._port is not None
+        host: Any = self._port.getHost()
+        return int(host.port)
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Withdraws and drains; fires when every request in flight is answered.
+
+        After the drain timeout the process ends at once, with status 1.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._serving.phase = Phase.DRAINING
+        self.log.info("draining {count} requests", count=len(self._site.in_flight))
+        giving_up = self._reactor.callLater(self._settings.drain_timeout, self._give_up)
+        yield self._site.when_idle()
+        giving_up.cancel()
+        assert self._port is not None
+        yield self._port.stopListening()
+        closed = self._site.close_connections()
+        yield closed.addTimeout(CLOSE_SECONDS, self._reactor).addErrback(lambda _: None)
+        self._worker.stop()
+        self.log.info("stopped")
+
+    def _ready(self, models: list[Model]) -> None:
+        if not self.running:
+            return
+        for model in models:
+            self._serving.catalogue.add(model)
+        self._serving.catalogue.check_default()
+        self._serving.phase = Phase.READY
+        url = f"http://{join_address(self._settings.host or '127.0.0.1', self.port)}"
+        names = ", ".join(f"{model.name} version {model.version}" for model in models)
+        where = self._settings.host or "all addresses"
+        print(f"smls-node: ready at {url}/ with {names}, listening on {where}")
+        print(f"try: curl -F data=@image.jpg {url}/classify", flush=True)
+
+    def _failed(self, failure: Failure) -> None:
+        self.exit_status = 1
+        if isinstance(failure.value, SmlsError):
+            self.log.critical("{message}", message=failure.value.message)
+        else:
+            self.log.failure("the node cannot start", failure)
+        self._reactor.stop()
+
+    def _give_up(self) -> None:
+        for request in self._site.in_flight:
+            self.log.error("still in flight: {request}", request=request.summary())
+        self.log.error("gave up draining after {seconds} s", seconds=self._settings.drain_timeout)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A thread that hangs in a model would keep a usual exit waiting for ever.
+        os._exit(1)
+
+
+def make_service(options: Any) -> NodeService:
+    """The node that ``smls_node.tap.Options`` describe, on the installed reactor."""
+    from twisted.internet import reactor
+
+    return NodeService(
+        reactor,
+        NodeSettings(
+            host=options["host"],
+            port=options["port"],
+            node_name=options["node-name"],
+            models=tuple(options["models"]) or (loading.EMBEDDED,),
+            default_model=options["default-model"],
+            threads=options["threads"] or os.cpu_count() or 1,
+            max_upload=options["max-upload"],
+            max_pixels=options["max-pixels"],
+            drain_timeout=options["drain-timeout"],
+        ),
+    )

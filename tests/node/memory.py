@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""HTTP with both ends in memory, and a model that needs no library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from http.client import HTTPResponse
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from attrs import define, frozen
+from numpy.typing import NDArray
+from PIL import Image
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransportWithDisconnection
+
+from smls.web import LimitedSite
+from smls_node.catalogue import Catalogue, Model
+from smls_node.faces.app import make_site
+from smls_node.images import PixelSpec
+from smls_node.runtimes import Signature
+from smls_node.serving import Phase, Serving
+from smls_node.worker import SteppedWorker
+
+
+class Brightness:
+    """A model of two classes, dark and bright, whose scores are the picture's mean."""
+
+    def __init__(self) -> None:
+        self.signature = Signature(PixelSpec(8, 8), classes=2, batches=True)
+
+    def infer(self, inputs: Sequence[NDArray[np.float32] | bytes]) -> NDArray[np.float32]:
+        means = np.array([np.mean(each) for each in inputs], np.float32)
+        return np.stack([1 - means, means], axis=1)
+
+    def unload(self) -> None: ...
+
+
+class Broken(Brightness):
+    """A model that raises on every image."""
+
+    def infer(self, inputs: Sequence[NDArray[np.float32] | bytes]) -> NDArray[np.float32]:
+        raise RuntimeError("a fault in the model")
+
+
+def model(name: str, version: str = "1", runtime: Brightness | None = None) -> Model:
+    return Model(name, version, ("dark", "bright"), runtime or Brightness())
+
+
+def image(brightness: int = 255, kind: str = "PNG", size: int = 8) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (size, size), (brightness,) * 3).save(file, kind)
+    return file.getvalue()
+
+
+@frozen
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        code: str = self.json()["error"]["code"]
+        return code
+
+
+class _Bytes:
+    def __init__(self, data: bytes) -> None:
+        self._file = BytesIO(data)
+
+    def makefile(self, mode: str) -> BytesIO:
+        return self._file
+
+
+def parse(raw: bytes, method: str) -> Reply:
+    response = HTTPResponse(_Bytes(raw), method=method)  # type: ignore[arg-type]
+    response.begin()
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Reply(response.status, headers, response.read())
+
+
+@define
+class Connection:
+    """One client's connection to a site."""
+
+    site: LimitedSite
+    transport: StringTransportWithDisconnection
+    protocol: Any
+
+    @classmethod
+    def to(cls, site: LimitedSite) -> Connection:
+        protocol: Any = site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+        transport = StringTransportWithDisconnection()
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        return cls(site, transport, protocol)
+
+    def send(self, data: bytes) -> None:
+        self.protocol.dataReceived(data)
+
+    def reply(self, method: str = "GET") -> Reply:
+        raw = self.transport.value()
+        self.transport.clear()
+        return parse(raw, method)
+
+
+class MemoryNode:
+    """A node's site with a stepped worker and a clock, ready to be asked."""
+
+    def __init__(self, *models: Model, default: str | None = None, **limits: Any) -> None:
+        self.clock = Clock()
+        self.worker = SteppedWorker()
+        catalogue = Catalogue(default)
+        for each in models or (model("light"),):
+            catalogue.add(each)
+        max_pixels = limits.pop("max_pixels", 1_000_000)
+        self.serving = Serving(catalogue, self.worker, max_pixels=max_pixels)
+        self.serving.node = "node-1"
+        self.serving.phase = Phase.READY
+        limits.setdefault("max_upload", 100_000)
+        self.site = make_site(self.serving, self.clock, version="1.2.3", **limits)
+
+    def request(
+        self, method: str, path: str, body: bytes = b"", content_type: str = "", **headers: str
+    ) -> Reply:
+        connection = Connection.to(self.site)
+        lines = [f"{method} {path} HTTP/1.1", "Host: node"]
+        if body:
+            lines += [f"Content-Length: {len(body)}", f"Content-Type: {content_type}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        connection.send("\r\n".join([*lines, "", ""]).encode() + body)
+        self.worker.run()
+        return connection.reply(method)
+
+    def post(self, path: str, *images: bytes, **fields: str) -> Reply:
+        content_type, body = form(*images, **fields)
+        return self.request("POST", path, body, content_type)
+
+
+def form(*images: bytes, field: str = "data", **fields: str) -> tuple[str, bytes]:
+    parts = [
+        b'--x\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+        % (name.encode(), value.encode())
+        for name, value in fields.items()
+    ]
+    parts += [
+        b'--x\r\nContent-Disposition: form-data; name="%b"; filename="i"\r\n\r\n%b\r\n'
+        % (field.encode(), each)
+        for each in images
+    ]
+    return "multipart/form-data; boundary=x", b"".join([*parts, b"--x--\r\n"])
