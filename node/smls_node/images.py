@@ -7,6 +7,8 @@ declared types are not looked at.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
@@ -14,7 +16,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from smls.errors import BrokenImage, NotAnImage, TooLarge
+from smls.errors import BrokenImage, NotAnImage, SmlsError, TooLarge
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
@@ -46,13 +48,9 @@ def decode(data: bytes, spec: PixelSpec, max_pixels: int) -> NDArray[np.float32]
     :raises BrokenImage: where they are, but broken or cut short.
     :raises TooLarge: where the image has more than ``max_pixels`` pixels.
     """
-    with _open(data, max_pixels) as image:
-        colours = _colours(image, spec.channels)
-        try:
-            colours = ImageOps.exif_transpose(colours)
-            sized = colours.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
-        except Exception as error:
-            raise _broken(error) from error
+    with _opened(data, max_pixels) as image:
+        upright = ImageOps.exif_transpose(_colours(image, spec.channels))
+        sized = upright.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     pixels = np.asarray(sized, np.float32).reshape(spec.height, spec.width, spec.channels)
     return (pixels - np.float32(spec.mean)) / np.float32(spec.std)
 
@@ -64,51 +62,45 @@ def as_jpeg(data: bytes, max_pixels: int) -> bytes:
 
     :raises NotAnImage, BrokenImage, TooLarge: as ``decode``.
     """
-    with _open(data, max_pixels) as image:
+    with _opened(data, max_pixels) as image:
         upright = image.getexif().get(_EXIF_ORIENTATION, 1) == 1
         if image.format == "JPEG" and image.mode in ("L", "RGB") and upright:
             return data
-        colours = ImageOps.exif_transpose(_colours(image, 3))
         file = BytesIO()
+        colours = ImageOps.exif_transpose(_colours(image, 3))
         colours.save(file, "JPEG", quality=95, subsampling=0)
         return file.getvalue()
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+@contextmanager
+def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """The image, its header read; whatever a decoder raises says that the bytes are broken."""
     if not data:
         raise NotAnImage("got an empty file, wanted an image")
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise TooLarge(
+                    f"got an image of {image.width}x{image.height} pixels, "
+                    f"wanted {max_pixels} at most"
+                )
+            yield image
     except UnidentifiedImageError as error:
         if data.startswith(_MAGIC):
             raise BrokenImage("the image's header is broken or cut short") from error
         raise NotAnImage(
             f"got bytes that begin {data[:8]!r}, wanted {', '.join(FORMATS)}"
         ) from error
+    except (SmlsError, MemoryError):
+        raise
     except Exception as error:
-        raise _broken(error) from error
-    if image.width * image.height > max_pixels:
-        raise TooLarge(
-            f"got an image of {image.width}x{image.height} pixels, wanted {max_pixels} at most"
-        )
-    return image
+        raise BrokenImage(f"the image is broken or cut short: {error}") from error
 
 
 def _colours(image: Image.Image, channels: int) -> Image.Image:
-    try:
-        image.load()
-        if image.mode.startswith("I"):
-            high_bits = np.asarray(image).astype(np.uint32) >> 8
-            grey = Image.fromarray(high_bits.astype(np.uint8))
-            grey.info = image.info
-            image = grey
-        return image.convert("L" if channels == 1 else "RGB")
-    except Exception as error:
-        raise _broken(error) from error
-
-
-def _broken(error: Exception) -> BrokenImage:
-    """Whatever a decoder raises on bytes from a stranger says that the bytes are broken."""
-    if isinstance(error, MemoryError):
-        raise error
-    return BrokenImage(f"the image is broken or cut short: {error}")
+    if image.mode.startswith("I"):
+        high_bits = np.asarray(image).astype(np.uint32) >> 8
+        grey = Image.fromarray(high_bits.astype(np.uint8))
+        grey.info = image.info
+        image = grey
+    return image.convert("L" if channels == 1 else "RGB")

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+from contextlib import suppress
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from smls.errors import BadImage, BrokenImage, NotAnImage, TooLarge
+from smls_node.images import FORMATS, PixelSpec, as_jpeg, decode
+
+UNIT = PixelSpec(4, 6)
+
+
+def saved(image: Image.Image, kind: str, **how: object) -> bytes:
+    file = BytesIO()
+    image.save(file, kind, **how)
+    return file.getvalue()
+
+
+def gradient(mode: str = "RGB", width: int = 60, height: int = 40) -> Image.Image:
+    across = np.linspace(0, 255, width, dtype=np.uint8)
+    return Image.fromarray(np.tile(across, (height, 1))).convert(mode)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_gives_the_same_pixels(kind: str) -> None:
+    pixels = decode(saved(gradient(), kind), UNIT, 10_000)
+    assert pixels.dtype == np.float32
+    assert pixels.shape == (4, 6, 3)
+    centres = (np.arange(6) + 0.5) / 6
+    assert np.allclose(pixels.mean(axis=(0, 2)), centres, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("1", "PNG"),
+        ("L", "PNG"),
+        ("LA", "PNG"),
+        ("P", "PNG"),
+        ("RGBA", "PNG"),
+        ("L", "JPEG"),
+        ("CMYK", "JPEG"),
+        ("YCbCr", "JPEG"),
+        ("RGBA", "WEBP"),
+        ("P", "GIF"),
+        ("P", "BMP"),
+    ],
+)
+def test_every_mode_becomes_colours(mode: str, kind: str) -> None:
+    plain = decode(saved(gradient(), "PNG"), UNIT, 10_000)
+    pixels = decode(saved(gradient(mode), kind), UNIT, 10_000)
+    # One bit a pixel dithers and CMYK is not quite invertible; the gradient stays.
+    assert np.abs(pixels - plain).mean() < 0.1
+    assert pixels[:, 0].mean() < 0.2 < 0.8 < pixels[:, -1].mean()
+
+
+def test_sixteen_bit_grey_keeps_its_high_bits() -> None:
+    wide = np.tile(np.linspace(0, 65535, 60).astype(np.uint16), (40, 1))
+    pixels = decode(saved(Image.fromarray(wide), "PNG"), UNIT, 10_000)
+    assert np.allclose(pixels, decode(saved(gradient(), "PNG"), UNIT, 10_000), atol=0.01)
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for kind in ("GIF", "WEBP"):
+        data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+        red, _, blue = decode(data, PixelSpec(1, 1), 100)[0, 0]
+        assert red > 0.9 > 0.1 > blue
+
+
+def test_exif_orientation_is_honoured() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    turned = decode(saved(gradient(), "JPEG", exif=exif), UNIT, 10_000)
+    assert turned[:, 0].mean() > 0.8
+    assert turned[:, -1].mean() < 0.2
+    upright = Image.open(BytesIO(as_jpeg(saved(gradient(), "JPEG", exif=exif), 10_000)))
+    assert upright.convert("L").getpixel((0, 0)) > 200
+
+
+def test_mean_std_and_grey_models() -> None:
+    white = saved(Image.new("RGB", (5, 5), "white"), "PNG")
+    assert decode(white, PixelSpec(2, 2, 1, mean=127.5, std=127.5), 100).tolist() == [
+        [[1.0], [1.0]],
+        [[1.0], [1.0]],
+    ]
+
+
+def test_what_is_too_large_is_told_before_it_is_decoded() -> None:
+    bomb = saved(Image.new("1", (5000, 5000)), "PNG")
+    assert len(bomb) < 10_000
+    with pytest.raises(TooLarge, match="5000x5000"):
+        decode(bomb, UNIT, 1_000_000)
+
+
+def test_jpeg_passes_as_it_is_and_others_are_written_anew() -> None:
+    jpeg = saved(gradient(), "JPEG")
+    assert as_jpeg(jpeg, 10_000) is jpeg
+    for mode, kind in (("RGB", "PNG"), ("CMYK", "JPEG")):
+        again = as_jpeg(saved(gradient(mode), kind), 10_000)
+        opened = Image.open(BytesIO(again))
+        assert (opened.format, opened.mode) == ("JPEG", "RGB")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@given(data=st.data())
+def test_cut_or_changed_bytes_are_the_uploads_fault(kind: str, data: st.DataObject) -> None:
+    whole = bytearray(saved(gradient(), kind))
+    cut = data.draw(st.integers(0, len(whole)))
+    for _ in range(data.draw(st.integers(0, 3))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    for decoded in (lambda b: decode(b, UNIT, 10_000), lambda b: as_jpeg(b, 10_000)):
+        with suppress(BadImage, TooLarge):
+            decoded(bytes(whole[:cut]))
+
+
+def test_the_fault_is_named() -> None:
+    jpeg = saved(gradient(), "JPEG")
+    with pytest.raises(NotAnImage, match="empty"):
+        decode(b"", UNIT, 100)
+    with pytest.raises(NotAnImage, match="hello"):
+        decode(b"hello world", UNIT, 100)
+    with pytest.raises(BrokenImage):
+        decode(jpeg[:20], UNIT, 10_000)
+    with pytest.raises(BrokenImage):
+        decode(jpeg[: len(jpeg) // 2], UNIT, 10_000)

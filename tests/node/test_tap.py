@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from twisted.python.usage import UsageError
+
+from smls_node.settings import ModelSettings
+from smls_node.tap import Options
+
+
+def parsed(line: str) -> Options:
+    options = Options()
+    options.parseOptions(line.split())
+    return options
+
+
+def test_each_graph_begins_a_model_whose_options_follow() -> None:
+    line = "--graph a.pb --labels a.txt --graph b.pb --labels b.txt --version 3 --name bee"
+    first, second = parsed(f"{line} --input-mean 127.5 --input-std=127.5")["models"]
+    assert first == ModelSettings(Path("a.pb"), Path("a.txt"))
+    assert second == ModelSettings(
+        Path("b.pb"), Path("b.txt"), name="bee", version="3", mean=127.5, std=127.5
+    )
+
+
+def test_a_bare_version_is_the_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parsed("--version")
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.startswith("simple-ml-serving ")
+
+
+def test_registries_repeat_and_may_be_plain_addresses() -> None:
+    options = parsed("--registry http://a:1 --registry b:2 --registry c")
+    assert options["registries"] == ["http://a:1", "http://b:2", "http://c:12480"]
+
+
+def test_amounts_have_units() -> None:
+    options = parsed("--max-upload 500k --max-pixels 12")
+    assert (options["max-upload"], options["max-pixels"]) == (500_000, 12)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--labels l.txt", "--labels belongs to a model"),
+        ("--graph g.pb", "--labels is missing"),
+        ("--graph g.pb --labels l --name a/b", "--name: got 'a/b'"),
+        ("--graph g.pb --labels l --input-std 0", "--input-std: got 0"),
+        ("--graph g.pb --labels l --input-mean x", "--input-mean: got 'x'"),
+        ("--port 70000", "0-65535"),
+        ("--port x", "0-65535"),
+        ("--max-upload 0", "--max-upload: got '0'"),
+        ("--drain-timeout -1", "above 0"),
+        ("--advertise http://x", "--advertise: got 'http://x'"),
+        ("--registry https://x", "https is not spoken"),
+        ("--log-format xml", "--log-format: got 'xml'"),
+        ("surplus", "arguments"),
+    ],
+)
+def test_bad_options_are_told(line: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        parsed(line)
+
+
+def test_help_teaches() -> None:
+    text = Options().getUsage()
+    assert "    curl -F data=@three.jpg http://127.0.0.1:8501/classify\n" in text
+    assert "--graph=" in text
