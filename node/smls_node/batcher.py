@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""Which requests form the next batch, and why it was cut where it was.
+
+The laws of the queue:
+
+- A worker that is free takes a batch at once if anything waits: nothing waits beside an idle
+  worker, unless the operator asked for it with ``max_queue_delay``.
+- Among requests of one priority the earliest deadline goes first, and of two with the same
+  deadline the one that came first. A smaller priority number goes before a larger one.
+- A batch is no larger than pays off by the learnt batch time, than its most urgent request can
+  afford, and than its share where several workers are idle.
+- Every request leaves exactly once: in a batch, expired, or cancelled.
+- The queue is bounded in requests and in bytes.
+
+Pure: ``now`` is handed in as seconds of a monotonic clock. Not safe for threads.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from attrs import define, field, frozen
+
+from smls_node.batchtime import BatchTime
+
+OVERHEAD = 0.05
+"""A batch grows until its fixed cost is this part of its time; more wins next to nothing."""
+
+
+class Cut(Enum):
+    """Why a batch has the size that it has."""
+
+    FULL = "full"
+    IDLE_WORKER = "idle worker"
+    DEADLINE = "deadline"
+    NO_MORE = "no more"
+
+
+@frozen
+class Limits:
+    """What an operator may set, by the names that TensorFlow Serving and Triton users know.
+
+    ``max_queue_delay`` is in seconds. A batch is padded to the next of ``allowed_batch_sizes``
+    where these are given. ``max_queue_size`` is in requests, ``max_queue_bytes`` in bytes.
+    """
+
+    max_batch_size: int = 64
+    max_queue_delay: float = 0.0
+    allowed_batch_sizes: tuple[int, ...] = ()
+    max_queue_size: int = 4096
+    max_queue_bytes: int = 1 << 30
+
+    def padded(self, size: int) -> int:
+        """The size that a batch of ``size`` is run with."""
+        return next((each for each in self.allowed_batch_sizes if each >= size), size)
+
+
+@define(eq=False)
+class Item:
+    """One request in the queue; ``deadline`` and ``added`` are moments, in seconds."""
+
+    work: Any
+    deadline: float
+    priority: int
+    size_bytes: int
+    added: float
+    waiting: bool = field(default=True, init=False)
+
+
+@frozen(eq=False)
+class Batch:
+    """Items to run together, padded to ``padded`` of them, and why there are not more."""
+
+    items: tuple[Item, ...]
+    padded: int
+    cut: Cut
+
+
+class QueueFull(Exception):
+    """The queue holds as many requests, or bytes, as it may."""
+
+
+class Batcher:
+    """The queue of one model, which ``workers`` workers take batches from."""
+
+    def __init__(self, limits: Limits, time: BatchTime, workers: int) -> None:
+        self.limits = limits
+        self.time = time
+        self.workers = workers
+        self.waiting = 0
+        self.waiting_bytes = 0
+        self._running: dict[Batch, float] = {}
+        self._heaps: dict[int, list[tuple[float, int, Item]]] = {}
+        self._levels: Counter[int] = Counter()
+        self._sequence = 0
+
+    @property
+    def running(self) -> int:
+        """How many requests are in batches that run."""
+        return sum(len(batch.items) for batch in self._running)
+
+    @property
+    def idle(self) -> int:
+        """How many workers run nothing."""
+        return self.workers - len(self._running)
+
+    def add(
+        self, work: Any, now: float, *, deadline: float, priority: int, size_bytes: int
+    ) -> Item:
+        """Queues ``work``.
+
+        :raises QueueFull: where the queue is at its bound of requests or bytes.
+        """
+        if self.waiting >= self.limits.max_queue_size or (
+            self.waiting and self.waiting_bytes + size_bytes > self.limits.max_queue_bytes
+        ):
+            raise QueueFull
+        item = Item(work, deadline, priority, size_bytes, now)
+        self._sequence += 1
+        heap = self._heaps.setdefault(priority, [])
+        heapq.heappush(heap, (deadline, self._sequence, item))
+        self._levels[priority] += 1
+        self.waiting += 1
+        self.waiting_bytes += size_bytes
+        return item
+
+    def cancel(self, item: Item) -> bool:
+        """Takes a waiting item out; says whether it was still waiting."""
+        if not item.waiting:
+            return False
+        self._leave(item)
+        return True
+
+    def expire(self, now: float) -> list[Item]:
+        """Takes out those whose deadline has come, or comes before they could be answered.
+
+        The last one that waits is left its chance: what was learnt may be wrong.
+        """
+        expired: list[Item] = []
+        soonest = self.time.seconds(1)
+        for heap in self._heaps.values():
+            while heap and (
+                not heap[0][2].waiting
+                or heap[0][0] <= now
+                or (self.waiting > 1 and heap[0][0] < now + soonest)
+            ):
+                item = heapq.heappop(heap)[2]
+                if item.waiting:
+                    self._leave(item)
+                    expired.append(item)
+        return expired
+
+    def ahead_of(self, priority: int) -> int:
+        """How many wait that may go before a new request of ``priority``."""
+        return sum(count for level, count in self._levels.items() if level <= priority)
+
+    def largest(self) -> int:
+        """The largest batch that is cut: the bound, or what pays off by the learnt time."""
+        return self.time.useful_size(self.limits.max_batch_size, OVERHEAD)
+
+    def until_free(self, now: float) -> float:
+        """Seconds until the first worker is expected to be free."""
+        if self.idle > 0:
+            return 0.0
+        ends = [
+            started + self.time.seconds(batch.padded) for batch, started in self._running.items()
+        ]
+        return max(0.0, min(ends) - now)
+
+    def ready_at(self, now: float) -> float | None:
+        """The moment at which ``take`` gives a batch: now, later by ``max_queue_delay``, or
+        never while nothing waits."""
+        if self.waiting == 0:
+            return None
+        if self.limits.max_queue_delay == 0 or self.waiting >= self.largest():
+            return now
+        oldest = min(item.added for _, _, item in self._queued())
+        return max(now, oldest + self.limits.max_queue_delay)
+
+    def take(self, now: float) -> Batch | None:
+        """The batch that a free worker is to run now, if there is one; ``done`` ends it."""
+        ready = self.ready_at(now)
+        if ready is None or ready > now:
+            return None
+        largest = self.largest()
+        share = -(-self.waiting // max(1, self.idle))
+        size = min(largest, share)
+        cut = Cut.FULL if size == largest else Cut.NO_MORE
+        if size < min(largest, self.waiting):
+            cut = Cut.IDLE_WORKER
+        items: list[Item] = []
+        earliest = float("inf")
+        while len(items) < size and self.waiting:
+            head = self._head()
+            earliest = min(earliest, head.deadline)
+            if items and now + self.time.seconds(len(items) + 1) > earliest:
+                cut = Cut.DEADLINE
+                break
+            self._leave(head)
+            items.append(head)
+        batch = Batch(tuple(items), self.limits.padded(len(items)), cut)
+        self._running[batch] = now
+        return batch
+
+    def done(self, batch: Batch, now: float, *, learn: bool = True) -> None:
+        """Ends ``batch``; its time is learnt unless it failed."""
+        started = self._running.pop(batch)
+        if learn:
+            self.time.learn(batch.padded, now - started)
+
+    def _head(self) -> Item:
+        for level in sorted(self._heaps):
+            heap = self._heaps[level]
+            while heap and not heap[0][2].waiting:
+                heapq.heappop(heap)
+            if heap:
+                return heap[0][2]
+        raise AssertionError("something waits")
+
+    def _leave(self, item: Item) -> None:
+        item.waiting = False
+        self._levels[item.priority] -= 1
+        self.waiting -= 1
+        self.waiting_bytes -= item.size_bytes
+
+    def _queued(self) -> Iterator[tuple[float, int, Item]]:
+        for heap in self._heaps.values():
+            yield from (entry for entry in heap if entry[2].waiting)
