@@ -30,16 +30,32 @@ The errors know no HTTP: ``smls.web`` maps a code to a status and ``from_code`` 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class SmlsError(Exception):
-    """Any error that smls names. ``code`` is stable and travels; the message is for people."""
+    """Any error that smls names. ``code`` is stable and travels; the message is for people.
+
+    ``details`` are plain values that travel beside them, such as the state of a queue.
+    """
 
     code = "error"
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float | None = None,
+        details: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_seconds = retry_after_seconds
+        self.details = dict(details or {})
+
+    def to_json(self) -> dict[str, object]:
+        """What travels of the error, as what ``json.dumps`` takes."""
+        return {"code": self.code, "message": self.message, **self.details}
 
 
 class RequestError(SmlsError):

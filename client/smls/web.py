@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection
 from io import BytesIO
+from math import ceil
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
@@ -120,27 +121,18 @@ def json_answer(
     return Answer(status, json.dumps(value).encode() + b"\n", headers=headers)
 
 
-def error_answer(
-    code: str,
-    message: str,
-    *,
-    retry_after_seconds: float | None = None,
-    headers: tuple[tuple[str, str], ...] = (),
-) -> Answer:
-    """``{"error": {"code", "message"}}`` with the status of ``code``.
-
-    A Retry-After is in whole seconds, rounded up.
-    """
-    if retry_after_seconds is not None:
-        headers = (*headers, ("Retry-After", str(max(1, -int(-retry_after_seconds // 1)))))
-    return json_answer(
-        {"error": {"code": code, "message": message}}, STATUS.get(code, 500), headers
-    )
+def error_answer(code: str, message: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+    """``{"error": {"code", "message"}}`` with the status of ``code``."""
+    error = {"code": code, "message": message}
+    return json_answer({"error": error}, STATUS.get(code, 500), headers)
 
 
 def answer_for(error: SmlsError) -> Answer:
-    """The answer that tells ``error``."""
-    return error_answer(error.code, error.message, retry_after_seconds=error.retry_after_seconds)
+    """The answer that tells ``error``; a Retry-After is in whole seconds, rounded up."""
+    headers: tuple[tuple[str, str], ...] = ()
+    if error.retry_after_seconds is not None:
+        headers = (("Retry-After", str(max(1, ceil(error.retry_after_seconds)))),)
+    return json_answer({"error": error.to_json()}, STATUS.get(error.code, 500), headers)
 
 
 def prefers_html(headers: Headers) -> bool:
@@ -209,6 +201,7 @@ class LimitedRequest(Request):
     site: LimitedSite
     content: Any
     started: float = 0.0
+    read_seconds: float = 0.0
     received: int = 0
     _refused: bool = False
     _linger: IDelayedCall | None = None
@@ -240,6 +233,7 @@ class LimitedRequest(Request):
             # The whole body has come, so nothing unread can reset the connection.
             self.channel.loseConnection()
         else:
+            self.read_seconds = self.age()
             super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:
@@ -252,6 +246,10 @@ class LimitedRequest(Request):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self.site.request_done(self)
 
+    def age(self) -> float:
+        """Seconds since the request's headers were there."""
+        return self.site.clock.seconds() - self.started
+
     def head(self) -> Head:
         """The request's head, once it is processed."""
         return _head(self.method, self.uri, self.requestHeaders, self.received)
@@ -260,8 +258,7 @@ class LimitedRequest(Request):
         """The request and its peer in a few words, whether or not its body is there yet."""
         method = getattr(self.channel, "_command", self.method).decode("latin-1")
         path = getattr(self.channel, "_path", self.uri).decode("latin-1")
-        age = self.site.clock.seconds() - self.started
-        return f"{method} {path} from {self.channel.getPeer()}, {age:.1f} s old"
+        return f"{method} {path} from {self.channel.getPeer()}, {self.age():.1f} s old"
 
     def _refuse(self, answer: Answer) -> None:
         self._refused = True
@@ -387,7 +384,7 @@ class LimitedSite(Site):
             method=request.method.decode("latin-1"),
             path=request.uri.decode("latin-1"),
             status=request.code,
-            milliseconds=(self.clock.seconds() - request.started) * 1000,
+            milliseconds=request.age() * 1000,
             peer=getattr(peer, "host", ""),
             sent=request.sentLength,
         )

@@ -8,6 +8,7 @@ so that newer programs can speak to older ones; a missing, mistyped or over-long
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -73,6 +74,56 @@ class Listing:
 
     revision: int
     nodes: tuple[NodeRecord, ...]
+
+
+@frozen
+class LoadReport:
+    """How busy a node's model is, as it rides on each answer; times in milliseconds.
+
+    A batch of n takes ``a_ms + b_ms * n``, decoding included; ``busy_ms`` is the time until the
+    first of the batches that run ends. ``batch_max`` is the largest batch that is run, ``runs``
+    how many run at once.
+    """
+
+    in_flight: int
+    queue: int
+    busy_ms: float
+    a_ms: float
+    b_ms: float
+    batch_max: int
+    runs: int
+
+    def to_header(self) -> str:
+        """The value of the header ``LOAD_HEADER``, 200 bytes at most (ORCA's JSON format)."""
+        metrics = {name: _brief(value) for name, value in asdict(self).items()}
+        return f"JSON {json.dumps({'named_metrics': metrics}, separators=(',', ':'))}"
+
+
+LOAD_HEADER = "endpoint-load-metrics"
+"""ORCA's header for a load report that rides on a response."""
+
+
+def load_from_header(value: str) -> LoadReport:
+    """The report in a ``LOAD_HEADER``'s value.
+
+    :raises BadRecord: where it is in another format, or a number is missing or mistyped.
+    """
+    kind, _, text = value.partition(" ")
+    try:
+        if kind != "JSON":
+            raise ValueError(kind)
+        metrics: dict[str, float] = json.loads(text)["named_metrics"]
+        return LoadReport(
+            in_flight=int(metrics["in_flight"]),
+            queue=int(metrics["queue"]),
+            busy_ms=float(metrics["busy_ms"]),
+            a_ms=float(metrics["a_ms"]),
+            b_ms=float(metrics["b_ms"]),
+            batch_max=int(metrics["batch_max"]),
+            runs=int(metrics["runs"]),
+        )
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+        raise BadRecord(f"{LOAD_HEADER}: got {_shown(value)}, wanted JSON named_metrics") from error
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -213,6 +264,10 @@ def _text(field: str, value: object, longest: int) -> str:
     if len(value) > longest:
         raise BadRecord(f"{field}: got {len(value)} characters, wanted {longest} at most")
     return value
+
+
+def _brief(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.4g}")
 
 
 def _shown(value: object) -> str:

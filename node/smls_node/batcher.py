@@ -27,6 +27,9 @@ from attrs import define, field, frozen
 
 from smls_node.batchtime import BatchTime
 
+MAX_BATCH_SIZE = 64
+"""Larger batches win little even for tiny networks, and cost the first of them latency."""
+
 OVERHEAD = 0.05
 """A batch grows until its fixed cost is this part of its time; more wins next to nothing."""
 
@@ -46,13 +49,20 @@ class Limits:
 
     ``max_queue_delay`` is in seconds. A batch is padded to the next of ``allowed_batch_sizes``
     where these are given. ``max_queue_size`` is in requests, ``max_queue_bytes`` in bytes.
+    A ``max_batch_size`` of ``None`` leaves it to what was measured.
     """
 
-    max_batch_size: int = 64
+    max_batch_size: int | None = None
     max_queue_delay: float = 0.0
     allowed_batch_sizes: tuple[int, ...] = ()
     max_queue_size: int = 4096
     max_queue_bytes: int = 1 << 30
+
+    @property
+    def largest(self) -> int:
+        """The most that a batch may hold."""
+        most = self.max_batch_size or MAX_BATCH_SIZE
+        return min(most, max(self.allowed_batch_sizes, default=most))
 
     def padded(self, size: int) -> int:
         """The size that a batch of ``size`` is run with."""
@@ -160,7 +170,7 @@ class Batcher:
 
     def largest(self) -> int:
         """The largest batch that is cut: the bound, or what pays off by the learnt time."""
-        return self.time.useful_size(self.limits.max_batch_size, OVERHEAD)
+        return self.time.useful_size(self.limits.largest, OVERHEAD)
 
     def until_free(self, now: float) -> float:
         """Seconds until the first worker is expected to be free."""

@@ -8,17 +8,21 @@ from attrs import frozen
 from smls.errors import BadRequest, ModelNotFound
 from smls.wire import ModelRecord
 from smls_node import labels
+from smls_node.arrangement import Arrangement
 from smls_node.runtimes import Runtime
+from smls_node.worker import Workers
 
 
 @frozen
 class Model:
-    """A loaded model and the labels of its answers."""
+    """A loaded model, the labels of its answers, how it is run, and the workers that run it."""
 
     name: str
     version: str
     labels: tuple[str, ...]
     runtime: Runtime
+    arrangement: Arrangement
+    workers: Workers
 
     def record(self) -> ModelRecord:
         """The model as a registry lists it."""

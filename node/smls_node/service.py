@@ -3,28 +3,37 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
+import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from smls import program
 from smls.errors import SmlsError
 from smls.wire import join_address
-from smls_node import loading
+from smls_node import loading, machine, tuning
+from smls_node.arrangement import Arrangement
+from smls_node.batcher import Limits
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
 from smls_node.serving import Phase, Serving
 from smls_node.settings import ModelSettings
-from smls_node.worker import ThreadWorker
+
+DEADLINE_SECONDS = 0.05
+"""How often it is looked whose deadline has come: an answer of 504 is late by so much at most."""
 
 CLOSE_SECONDS = 1.0
 """How long connections have to take in their last answers once no request is in flight."""
@@ -39,7 +48,10 @@ class NodeSettings:
     node_name: str | None
     models: tuple[ModelSettings, ...]
     default_model: str | None
-    threads: int
+    limits: Limits
+    told: Arrangement | None
+    findings: Path
+    request_timeout: float
     max_upload: int
     max_pixels: int
     drain_timeout: float
@@ -54,16 +66,18 @@ class NodeService(Service):
         self.exit_status = 0
         self._reactor = reactor
         self._settings = settings
-        self._worker = ThreadWorker(reactor, settings.threads)
         self._serving = Serving(
-            Catalogue(settings.default_model), self._worker, max_pixels=settings.max_pixels
+            Catalogue(settings.default_model), time.monotonic, max_pixels=settings.max_pixels
         )
         self._site = make_site(
             self._serving,
             reactor,
             version=version(program.DISTRIBUTION),
             max_upload=settings.max_upload,
+            timeout_seconds=settings.request_timeout,
         )
+        self._deadlines = LoopingCall(self._serving.expire)
+        self._deadlines.clock = reactor
         self._port: IListeningPort | None = None
 
     def startService(self) -> None:
@@ -80,9 +94,10 @@ class NodeService(Service):
         self.log.info(
             "listening on {host} port {port}, loading", host=host or "all addresses", port=self.port
         )
-        self._worker.start()
-        loaded = self._worker.do(lambda: [loading.load(each) for each in self._settings.models])
-        loaded.addCallback(self._ready).addErrback(self._failed)
+        pool = self._reactor.getThreadPool()
+        deferToThreadPool(self._reactor, pool, self._load).addCallback(self._ready).addErrback(
+            self._failed
+        )
 
     @property
     def port(self) -> int:
@@ -107,15 +122,47 @@ class NodeService(Service):
         yield self._port.stopListening()
         closed = self._site.close_connections()
         yield closed.addTimeout(CLOSE_SECONDS, self._reactor).addErrback(lambda _: None)
-        self._worker.stop()
+        if self._deadlines.running:
+            self._deadlines.stop()
+        for model in self._serving.catalogue.models:
+            model.workers.stop()
         self.log.info("stopped")
+
+    def _load(self) -> list[Model]:
+        """Blocks: loads the models, and then freezes the garbage that loading has left."""
+        settings = self._settings
+        means = loading.Means(
+            settings.findings,
+            settings.limits,
+            self._serving.seconds,
+            self._reactor.callFromThread,
+            settings.told,
+        )
+        models = [loading.load(each, means) for each in settings.models]
+        # TensorFlow leaves 300,000 objects that never die; a full collection that looks at
+        # them all stops the whole process for 170 ms, again and again.
+        gc.collect()
+        gc.freeze()
+        return models
 
     def _ready(self, models: list[Model]) -> None:
         if not self.running:
             return
         for model in models:
             self._serving.catalogue.add(model)
+            self.log.info(
+                "model {model} version {version}: {runs} runs at once of {threads} operator "
+                "threads ({why})",
+                model=model.name,
+                version=model.version,
+                runs=model.arrangement.runs,
+                threads=model.arrangement.operator_threads or "all",
+                why=model.arrangement.why,
+            )
         self._serving.catalogue.check_default()
+        for model in models:
+            model.workers.start()
+        self._deadlines.start(DEADLINE_SECONDS, now=False)
         self._serving.phase = Phase.READY
         url = f"http://{join_address(self._settings.host or '127.0.0.1', self.port)}"
         names = ", ".join(f"{model.name} version {model.version}" for model in models)
@@ -153,9 +200,19 @@ def make_service(options: Any) -> NodeService:
             node_name=options["node-name"],
             models=tuple(options["models"]) or (loading.EMBEDDED,),
             default_model=options["default-model"],
-            threads=options["threads"] or os.cpu_count() or 1,
+            limits=options.limits(),
+            told=_told(options),
+            findings=options["findings"] or machine.cache_folder() / "findings",
+            request_timeout=options["request-timeout"],
             max_upload=options["max-upload"],
             max_pixels=options["max-pixels"],
             drain_timeout=options["drain-timeout"],
         ),
     )
+
+
+def _told(options: Any) -> Arrangement | None:
+    """How the operator wants models run, where both numbers were given."""
+    if options["operator-threads"] is None:
+        return None
+    return tuning.told(options["operator-threads"], options["runs"], machine.cores())

@@ -3,23 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from smls.errors import Overloaded, SmlsError
+from smls.errors import DeadlineExceeded, Overloaded, SmlsError
 from smls.log import fault
-from smls_node import images
+from smls.wire import LoadReport
+from smls_node import admission, images
+from smls_node.batcher import QueueFull
 from smls_node.catalogue import Catalogue, Model
 from smls_node.labels import Prediction, top_k
-from smls_node.worker import Worker
+from smls_node.worker import Job, Times, Workers
 
 RETRY_LOADING_SECONDS = 2.0
 RETRY_DRAINING_SECONDS = 1.0
+
+DEFAULT_PRIORITY = 5
+"""Priorities run from 1, which goes first, to 9."""
 
 
 class Phase(Enum):
@@ -31,27 +37,67 @@ class Phase(Enum):
 
 
 @frozen
+class Ask:
+    """What a request wants: its model, how many labels, and by when (a moment, in seconds)."""
+
+    deadline: float
+    model: str | None = None
+    version: str | None = None
+    top: int = 5
+    priority: int = DEFAULT_PRIORITY
+
+
+@frozen
 class Classified:
-    """A model's answers to several images, in their order; an error stands in its item's place."""
+    """A model's answers to several images, in their order; an error stands in its item's place.
+
+    ``times`` are those of the image that took longest.
+    """
 
     model: Model
     results: tuple[tuple[Prediction, ...] | SmlsError, ...]
+    times: Times
+    load: LoadReport
+
+
+@frozen
+class ClassifyWork:
+    """One image for one model: decoded, run, and its best labels taken."""
+
+    model: Model
+    upload: bytes
+    top: int
+    max_pixels: int
+    decode: Callable[..., Any] = field(default=images.decode)
+
+    def prepare(self) -> Any:
+        """float32[H, W, C], or JPEG bytes for a graph that decodes by itself."""
+        spec = self.model.runtime.signature.pixels
+        if spec is None:
+            return images.as_jpeg(self.upload, self.max_pixels)
+        return self.decode(self.upload, spec, self.max_pixels)
+
+    def finish(self, row: Any) -> tuple[Prediction, ...]:
+        return top_k(row, self.model.labels, self.top)
 
 
 class Serving:
-    """Classifies images in a worker's threads while the node is ready.
+    """Classifies images in the models' workers while the node is ready.
 
-    ``node`` is the name that answers carry.
+    ``node`` is the name that answers carry; ``seconds`` reads a monotonic clock, the workers' own.
     """
 
     log = Logger()
 
-    def __init__(self, catalogue: Catalogue, worker: Worker, *, max_pixels: int) -> None:
+    def __init__(
+        self, catalogue: Catalogue, seconds: Callable[[], float], *, max_pixels: int
+    ) -> None:
         self.catalogue = catalogue
+        self.seconds = seconds
         self.phase = Phase.LOADING
         self.node = ""
-        self._worker = worker
         self._max_pixels = max_pixels
+        self._pending: dict[Job, _Pending] = {}
 
     def refusal(self) -> Overloaded | None:
         """Why the node takes no requests now, where it takes none."""
@@ -66,41 +112,109 @@ class Serving:
             )
         return None
 
-    def classify(
-        self, uploads: Sequence[bytes], *, model: str | None, version: str | None, top: int
-    ) -> Deferred[Classified]:
-        """The ``top`` best labels of each image.
+    def classify(self, uploads: Sequence[bytes], ask: Ask) -> Deferred[Classified]:
+        """The best labels of each image. Cancelling takes what is still queued out of the queue.
 
-        :raises Overloaded: while the node loads or drains.
+        :raises Overloaded: while the node loads or drains, where the queue is full, or where no
+            image could be answered in time.
         :raises BadRequest, ModelNotFound: as ``Catalogue.find``.
         """
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
-        chosen = self.catalogue.find(model, version)
+        model = self.catalogue.find(ask.model, ask.version)
+        times: list[Times] = []
+        jobs = [self._submit(model, upload, ask, times) for upload in uploads]
 
-        def one(upload: bytes) -> Deferred[tuple[Prediction, ...] | SmlsError]:
-            done = self._worker.do(lambda: self._classify(chosen, upload, top))
-            return done.addErrback(self._told)
+        def together(results: list[tuple[Prediction, ...] | SmlsError]) -> Classified:
+            longest = max(times, key=_total, default=Times())
+            return Classified(model, tuple(results), longest, self.load(model))
 
-        def together(
-            results: list[tuple[Prediction, ...] | SmlsError],
-        ) -> Classified:
-            return Classified(chosen, tuple(results))
+        return gatherResults(jobs).addCallback(together)
 
-        return gatherResults([one(upload) for upload in uploads]).addCallback(together)
-
-    def _classify(self, model: Model, upload: bytes, top: int) -> tuple[Prediction, ...]:
-        """Blocks: decodes the image, runs the model, and takes the best labels."""
-        spec = model.runtime.signature.pixels
-        image = (
-            images.as_jpeg(upload, self._max_pixels)
-            if spec is None
-            else images.decode(upload, spec, self._max_pixels)
+    def load(self, model: Model) -> LoadReport:
+        """How busy ``model`` is now."""
+        batcher = model.workers.batcher
+        return LoadReport(
+            in_flight=batcher.waiting + batcher.running,
+            queue=batcher.waiting,
+            busy_ms=batcher.until_free(self.seconds()) * 1000,
+            a_ms=batcher.time.a * 1000,
+            b_ms=batcher.time.b * 1000,
+            batch_max=batcher.largest(),
+            runs=batcher.workers,
         )
-        return top_k(model.runtime.infer([image])[0], model.labels, top)
 
-    def _told(self, failure: Failure) -> SmlsError:
-        if isinstance(failure.value, SmlsError):
-            return failure.value
-        return fault(self.log, failure)
+    def expire(self) -> None:
+        """Answers each request whose deadline has come, even one whose model hangs."""
+        now = self.seconds()
+        for pending in list(self._pending.values()):
+            if pending.deadline <= now:
+                pending.expire()
+
+    def _submit(
+        self, model: Model, upload: bytes, ask: Ask, times: list[Times]
+    ) -> Deferred[tuple[Prediction, ...] | SmlsError]:
+        pending = _Pending(self, model.workers, ask.deadline, times)
+        job = Job(ClassifyWork(model, upload, ask.top, self._max_pixels), pending.done)
+        pending.job = job
+        batcher = model.workers.batcher
+        late = admission.refusal(batcher, ask.priority, ask.deadline, self.seconds())
+        try:
+            if late is not None:
+                raise late
+            model.workers.submit(
+                job, deadline=ask.deadline, priority=ask.priority, size_bytes=len(upload)
+            )
+        except QueueFull:
+            pending.answer(admission.full(batcher, ask.priority, self.seconds()))
+        except Overloaded as error:
+            pending.answer(error)
+        else:
+            self._pending[job] = pending
+        return pending.answered
+
+    def told(self, error: Exception) -> SmlsError:
+        """``error`` as what is told of it; a fault of ours is logged."""
+        return error if isinstance(error, SmlsError) else fault(self.log, Failure(error))
+
+    def forget(self, job: Job) -> None:
+        self._pending.pop(job, None)
+
+
+class _Pending:
+    """A request that waits for its answer: the worker's, its deadline's, or none if it left."""
+
+    def __init__(
+        self, serving: Serving, workers: Workers, deadline: float, times: list[Times]
+    ) -> None:
+        self.deadline = deadline
+        self.job: Job
+        self.answered: Deferred[Any] = Deferred(lambda _: self._leave())
+        self._serving = serving
+        self._workers = workers
+        self._times = times
+
+    def answer(self, result: Any) -> None:
+        if not self.answered.called:
+            self.answered.callback(result)
+
+    def done(self, job: Job) -> None:
+        self._serving.forget(job)
+        if self.answered.called:
+            return
+        self._times.append(job.times)
+        failed = isinstance(job.result, Exception)
+        self.answer(self._serving.told(job.result) if failed else job.result)
+
+    def expire(self) -> None:
+        self._leave()
+        self.answer(DeadlineExceeded("the deadline came before the model had answered"))
+
+    def _leave(self) -> None:
+        self._workers.cancel(self.job)
+        self._serving.forget(self.job)
+
+
+def _total(times: Times) -> float:
+    return times.queue + times.prepare + times.infer + times.finish

@@ -16,6 +16,7 @@ from twisted.python import usage
 from smls import program
 from smls.errors import BadRecord
 from smls.wire import check_name, registry_url, split_address
+from smls_node.batcher import Limits
 from smls_node.settings import ModelSettings
 
 DEFAULT_PORT = 8501
@@ -66,11 +67,49 @@ Announced to a registry, which clients ask where the live nodes are:
         ],
         ["zone", None, None, "Zone to announce, such as a rack or a data centre."],
         [
-            "threads",
+            "operator-threads",
             None,
             None,
-            "Images that are worked on at once; as many as there are cores where left out",
-            program.whole_number("threads", 1, 1024),
+            "Threads that one operator is spread over; with --runs, instead of measuring",
+            program.whole_number("operator-threads", 0, 1024),
+        ],
+        [
+            "runs",
+            None,
+            None,
+            "Runs of a model at once; with --operator-threads, instead of measuring",
+            program.whole_number("runs", 1, 1024),
+        ],
+        ["findings", None, None, "Folder that keeps what was measured; ~/.cache/smls if left out."],
+        [
+            "max-batch-size",
+            None,
+            None,
+            "Images that a batch may hold; as many as pay off where left out",
+            program.whole_number("max-batch-size", 1, 100_000),
+        ],
+        [
+            "max-queue-delay",
+            None,
+            0.0,
+            "Seconds that a batch which is not full waits for more images.",
+            program.seconds("max-queue-delay"),
+        ],
+        ["allowed-batch-sizes", None, None, "Sizes that batches are padded to, such as 1,4,16."],
+        [
+            "max-queue-size",
+            None,
+            4096,
+            "Images that may wait",
+            program.whole_number("max-queue-size", 1, 10**7),
+        ],
+        ["max-queue-bytes", None, "1G", "Bytes of images that may wait (k, M and G may follow)."],
+        [
+            "request-timeout",
+            None,
+            30.0,
+            "Deadline of a request without X-Request-Timeout-Ms, in seconds",
+            program.seconds("request-timeout"),
         ],
         ["max-upload", None, "20M", "Bytes that an upload may have (k, M and G may follow)."],
         ["max-pixels", None, "50M", "Pixels that an image may have (k, M and G may follow)."],
@@ -144,8 +183,13 @@ Announced to a registry, which clients ask where the live nodes are:
 
     def postOptions(self) -> None:
         super().postOptions()
-        for option in ("max-upload", "max-pixels"):
+        for option in ("max-upload", "max-pixels", "max-queue-bytes"):
             self[option] = _amount(option, self[option])
+        if (self["operator-threads"] is None) != (self["runs"] is None):
+            raise usage.UsageError("--operator-threads and --runs go together; give both")
+        self.limits()
+        if self["findings"] is not None:
+            self["findings"] = Path(self["findings"])
         if self["advertise"] is not None:
             _check_advertise(self["advertise"])
         if self["default-model"] is not None:
@@ -153,6 +197,16 @@ Announced to a registry, which clients ask where the live nodes are:
         for model in self["models"]:
             if model.labels is None:
                 raise usage.UsageError(f"--graph {model.graph}: --labels is missing")
+
+    def limits(self) -> Limits:
+        """What the operator said of batches and their queue."""
+        return Limits(
+            self["max-batch-size"],
+            self["max-queue-delay"],
+            _sizes(self["allowed-batch-sizes"]),
+            self["max-queue-size"],
+            self["max-queue-bytes"],
+        )
 
     def _set(self, option: str, **change: Any) -> None:
         if not self["models"]:
@@ -204,6 +258,18 @@ def _amount(option: str, text: str) -> int:
     if amount == 0:
         raise usage.UsageError(f"--{option}: got {text!r}, wanted a number such as 500k or 20M")
     return amount
+
+
+def _sizes(text: str | None) -> tuple[int, ...]:
+    try:
+        sizes = tuple(sorted(int(each) for each in (text or "").split(",") if each or text))
+    except ValueError:
+        sizes = (0,)
+    if sizes and sizes[0] < 1:
+        raise usage.UsageError(
+            f"--allowed-batch-sizes: got {text!r}, wanted whole numbers such as 1,4,16"
+        )
+    return sizes
 
 
 def _check_advertise(text: str) -> None:

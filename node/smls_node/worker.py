@@ -1,66 +1,216 @@
 # SPDX-License-Identifier: MIT
-"""The threads in which models run: a pool of their own, since the reactor's resolves names."""
+"""The threads in which a model runs: each takes the best batch there is, and the next after it.
+
+The queue itself is ``batcher``'s; here is the lock about it and the work on its batches. A worker
+prepares the inputs of its batch (images are decoded), runs the model, and makes the answers. At
+most ``runs`` workers run the model at once; the others prepare their batches meanwhile, so that
+neither starves the other. The answers of a batch wake the reactor once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
+from attrs import define, field
 
-T = TypeVar("T")
-
-
-class Worker(Protocol):
-    """Does work elsewhere; the Deferred fires on the reactor's thread."""
-
-    def do(self, work: Callable[[], T]) -> Deferred[T]: ...
+from smls.errors import DeadlineExceeded
+from smls_node.batcher import Batch, Batcher, Item
 
 
-class ThreadWorker:
-    """``threads`` threads that take work in the order in which it comes."""
+class Work(Protocol):
+    """What is done for one request; both calls are made in a worker's thread."""
 
-    def __init__(self, reactor: Any, threads: int, name: str = "infer") -> None:
-        self._reactor = reactor
-        self._pool = ThreadPool(threads, threads, name)
+    def prepare(self) -> Any:
+        """The model's input. What it raises is this request's answer."""
+        ...
+
+    def finish(self, row: Any) -> Any:
+        """The answer, from the model's row for the input."""
+        ...
+
+
+@define
+class Times:
+    """Where a request's seconds went: in the queue, preparing its batch, running it, finishing."""
+
+    queue: float = 0.0
+    prepare: float = 0.0
+    infer: float = 0.0
+    finish: float = 0.0
+
+
+@define(eq=False)
+class Job:
+    """A piece of work, and what came of it: ``result`` holds an exception where it failed."""
+
+    work: Work
+    on_done: Callable[[Job], None]
+    result: Any = None
+    times: Times = field(factory=Times)
+    item: Item | None = None
+
+
+Infer = Callable[[Sequence[Any]], Any]
+"""Runs a model: a row for each input."""
+
+
+class Workers:
+    """``threads`` threads about one queue. ``submit`` and ``cancel`` may be called anywhere.
+
+    ``wake`` calls a function on the reactor's thread, such as ``reactor.callFromThread``.
+    """
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        infer: Infer,
+        runs: int,
+        seconds: Callable[[], float],
+        wake: Callable[..., Any],
+        name: str = "model",
+    ) -> None:
+        self.batcher = batcher
+        self._infer = infer
+        self._runs = threading.BoundedSemaphore(runs)
+        self._seconds = seconds
+        self._wake = wake
+        self._name = name
+        self._ready = threading.Condition()
+        self._stopping = False
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        self._pool.start()
+        """Starts the threads."""
+        for number in range(self.batcher.workers):
+            # A daemon, since a model that hangs must not keep the process from ending.
+            thread = threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def stop(self) -> None:
-        """Waits for the threads to end what they are doing."""
-        if self._pool.started:
-            self._pool.stop()
+        """Lets each thread end the batch that it has; those that do are gone on return.
 
-    def do(self, work: Callable[[], T]) -> Deferred[T]:
-        return deferToThreadPool(self._reactor, self._pool, work)
+        A thread whose model hangs is left behind after a second.
+        """
+        with self._ready:
+            self._stopping = True
+            self._ready.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=1.0)
 
+    def submit(self, job: Job, *, deadline: float, priority: int, size_bytes: int) -> None:
+        """Queues ``job``, whose ``on_done`` is called on the reactor's thread.
 
-class SteppedWorker:
-    """Does its work when it is told to, on the caller's thread: for tests."""
+        :raises QueueFull: where the queue is at its bound.
+        """
+        with self._ready:
+            job.item = self.batcher.add(
+                job, self._seconds(), deadline=deadline, priority=priority, size_bytes=size_bytes
+            )
+            self._ready.notify()
 
-    def __init__(self) -> None:
-        self._waiting: list[Callable[[], None]] = []
-
-    def do(self, work: Callable[[], T]) -> Deferred[T]:
-        done: Deferred[T] = Deferred()
-
-        def step() -> None:
-            maybeDeferred(work).chainDeferred(done)
-
-        self._waiting.append(step)
-        return done
+    def cancel(self, job: Job) -> None:
+        """Takes ``job`` out of the queue, if it still waits there."""
+        with self._ready:
+            if job.item is not None:
+                self.batcher.cancel(job.item)
 
     def step(self) -> bool:
-        """Does the oldest piece of work; says whether there was one."""
-        if not self._waiting:
-            return False
-        self._waiting.pop(0)()
-        return True
+        """Does on the caller's thread what a free worker would do now; says whether it did."""
+        with self._ready:
+            batch = self._take()
+        if batch is not None:
+            self._run(batch)
+        return batch is not None
 
-    def run(self) -> None:
-        """Does all the work there is."""
-        while self.step():
-            pass
+    def _work(self) -> None:
+        while True:
+            with self._ready:
+                batch = self._take()
+                while batch is None:
+                    if self._stopping:
+                        return
+                    self._ready.wait(self._delay())
+                    batch = self._take()
+            self._run(batch)
+
+    def _take(self) -> Batch | None:
+        now = self._seconds()
+        expired = self.batcher.expire(now)
+        if expired:
+            self._wake(_tell, [_too_late(item.work) for item in expired])
+        return self.batcher.take(now)
+
+    def _delay(self) -> float | None:
+        """How long to wait for a batch that the operator's ``max_queue_delay`` holds back."""
+        ready = self.batcher.ready_at(self._seconds())
+        return None if ready is None else max(0.0, ready - self._seconds())
+
+    def _run(self, batch: Batch) -> None:
+        begun = self._seconds()
+        jobs: list[Job] = [item.work for item in batch.items]
+        inputs = [_prepared(job) for job in jobs]
+        good = [job for job, value in zip(jobs, inputs, strict=True) if value is not _FAILED]
+        prepared = self._seconds()
+        with self._runs:
+            rows = self._rows([each for each in inputs if each is not _FAILED])
+        inferred = self._seconds()
+        failed = len(good) < len(jobs)
+        for job, row in zip(good, rows, strict=True):
+            job.result = row if isinstance(row, Exception) else _finished(job, row)
+            failed = failed or isinstance(row, Exception)
+        finished = self._seconds()
+        for job, item in zip(jobs, batch.items, strict=True):
+            job.times = Times(
+                begun - item.added, prepared - begun, inferred - prepared, finished - inferred
+            )
+        with self._ready:
+            self.batcher.done(batch, finished, learn=not failed)
+        self._wake(_tell, jobs)
+
+    def _rows(self, inputs: list[Any]) -> list[Any]:
+        """A row for each input, or the exception that it causes: a batch that fails is halved
+        until the inputs at fault stand alone."""
+        if not inputs:
+            return []
+        try:
+            filler = [inputs[-1]] * (self.batcher.limits.padded(len(inputs)) - len(inputs))
+            rows = self._infer([*inputs, *filler])
+            if len(rows) < len(inputs):
+                raise ValueError(f"the model gave {len(rows)} rows for {len(inputs)} inputs")
+            return list(rows[: len(inputs)])
+        except Exception as error:
+            if len(inputs) == 1:
+                return [error]
+            middle = len(inputs) // 2
+            return [*self._rows(inputs[:middle]), *self._rows(inputs[middle:])]
+
+
+_FAILED = object()
+
+
+def _prepared(job: Job) -> Any:
+    try:
+        return job.work.prepare()
+    except Exception as error:
+        job.result = error
+        return _FAILED
+
+
+def _finished(job: Job, row: Any) -> Any:
+    try:
+        return job.work.finish(row)
+    except Exception as error:
+        return error
+
+
+def _too_late(job: Job) -> Job:
+    job.result = DeadlineExceeded("the deadline came while the request waited in the queue")
+    return job
+
+
+def _tell(jobs: list[Job]) -> None:
+    for job in jobs:
+        job.on_done(job)

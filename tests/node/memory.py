@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from attrs import define, frozen
+from attrs import define, field, frozen
 from numpy.typing import NDArray
 from PIL import Image
 from twisted.internet.address import IPv4Address
@@ -18,12 +18,15 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 
 from smls.web import LimitedSite
+from smls_node.arrangement import Arrangement
+from smls_node.batcher import Batcher, Limits
+from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
 from smls_node.images import PixelSpec
 from smls_node.runtimes import Signature
 from smls_node.serving import Phase, Serving
-from smls_node.worker import SteppedWorker
+from smls_node.worker import Workers
 
 
 class Brightness:
@@ -31,8 +34,11 @@ class Brightness:
 
     def __init__(self) -> None:
         self.signature = Signature(PixelSpec(8, 8), classes=2, batches=True)
+        self.example = np.zeros((8, 8, 3), np.float32)
+        self.batches: list[int] = []
 
     def infer(self, inputs: Sequence[NDArray[np.float32] | bytes]) -> NDArray[np.float32]:
+        self.batches.append(len(inputs))
         means = np.array([np.mean(each) for each in inputs], np.float32)
         return np.stack([1 - means, means], axis=1)
 
@@ -46,8 +52,26 @@ class Broken(Brightness):
         raise RuntimeError("a fault in the model")
 
 
-def model(name: str, version: str = "1", runtime: Brightness | None = None) -> Model:
-    return Model(name, version, ("dark", "bright"), runtime or Brightness())
+@frozen
+class Named:
+    """A model to be, before there is a node whose clock its workers read."""
+
+    name: str
+    version: str = "1"
+    runtime: Brightness = field(factory=Brightness)
+
+    def on(self, clock: Clock, workers: int, limits: Limits, time: BatchTime) -> Model:
+        batcher = Batcher(limits, time, workers)
+        threads = Workers(
+            batcher, self.runtime.infer, workers, clock.seconds, lambda call, *given: call(*given)
+        )
+        arrangement = Arrangement(1, workers, workers, why="for a test")
+        labels = ("dark", "bright")
+        return Model(self.name, self.version, labels, self.runtime, arrangement, threads)
+
+
+def model(name: str, version: str = "1", runtime: Brightness | None = None) -> Named:
+    return Named(name, version, runtime or Brightness())
 
 
 def image(brightness: int = 255, kind: str = "PNG", size: int = 8) -> bytes:
@@ -112,20 +136,38 @@ class Connection:
 
 
 class MemoryNode:
-    """A node's site with a stepped worker and a clock, ready to be asked."""
+    """A node's site with workers that are stepped by hand and a clock, ready to be asked."""
 
-    def __init__(self, *models: Model, default: str | None = None, **limits: Any) -> None:
+    def __init__(
+        self,
+        *models: Named,
+        default: str | None = None,
+        workers: int = 1,
+        queue: Limits | None = None,
+        time: BatchTime | None = None,
+        max_pixels: int = 1_000_000,
+        max_upload: int = 100_000,
+    ) -> None:
         self.clock = Clock()
-        self.worker = SteppedWorker()
         catalogue = Catalogue(default)
         for each in models or (model("light"),):
-            catalogue.add(each)
-        max_pixels = limits.pop("max_pixels", 1_000_000)
-        self.serving = Serving(catalogue, self.worker, max_pixels=max_pixels)
+            catalogue.add(each.on(self.clock, workers, queue or Limits(), time or BatchTime()))
+        self.serving = Serving(catalogue, self.clock.seconds, max_pixels=max_pixels)
         self.serving.node = "node-1"
         self.serving.phase = Phase.READY
-        limits.setdefault("max_upload", 100_000)
-        self.site = make_site(self.serving, self.clock, version="1.2.3", **limits)
+        self.site = make_site(
+            self.serving, self.clock, version="1.2.3", max_upload=max_upload, timeout_seconds=30.0
+        )
+
+    @property
+    def workers(self) -> Workers:
+        """Those of the only, or first, model."""
+        return self.serving.catalogue.models[0].workers
+
+    def work(self) -> None:
+        """Lets the models' workers do all that waits."""
+        while any(each.workers.step() for each in self.serving.catalogue.models):
+            pass
 
     def request(
         self, method: str, path: str, body: bytes = b"", content_type: str = "", **headers: str
@@ -136,7 +178,7 @@ class MemoryNode:
             lines += [f"Content-Length: {len(body)}", f"Content-Type: {content_type}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         connection.send("\r\n".join([*lines, "", ""]).encode() + body)
-        self.worker.run()
+        self.work()
         return connection.reply(method)
 
     def post(self, path: str, *images: bytes, **fields: str) -> Reply:

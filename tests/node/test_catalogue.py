@@ -4,17 +4,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memory import model
+from memory import MemoryNode, model
 
 from smls.errors import BadRequest, ModelNotFound
 from smls_node.catalogue import Catalogue
 
 
 def catalogue(*models: tuple[str, str], default: str | None = None) -> Catalogue:
-    filled = Catalogue(default)
-    for name, version in models:
-        filled.add(model(name, version))
-    return filled
+    return MemoryNode(*(model(*each) for each in models), default=default).serving.catalogue
 
 
 @given(st.sets(st.integers(0, 10**6), min_size=1, max_size=10))
@@ -41,6 +38,6 @@ def test_what_is_not_there_is_told_with_what_is() -> None:
 
 
 def test_a_record_says_what_a_registry_lists() -> None:
-    record = model("a", "3").record()
+    record = catalogue(("a", "3")).find().record()
     assert (record.name, record.version, record.state) == ("a", "3", "AVAILABLE")
     assert len(record.labels_hash) == 16

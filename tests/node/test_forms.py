@@ -209,7 +209,7 @@ def test_the_site_is_idle_once_all_is_answered() -> None:
     node.site.when_idle().addCallback(lambda _: idle.append(True))
     connection.send(body[10:])
     assert not idle
-    node.worker.run()
+    node.work()
     assert idle
     assert connection.reply().status == 200
 
@@ -223,5 +223,5 @@ def test_a_client_that_hangs_up_leaves_nothing_in_flight() -> None:
     assert node.site.in_flight
     connection.transport.loseConnection()
     assert not node.site.in_flight
-    node.worker.run()
+    node.work()
     assert node.post("/", BRIGHT).status == 200

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -14,8 +15,10 @@ import pytest
 from PIL import Image
 
 from smls.errors import BrokenImage, ModelUnusable
+from smls_node.arrangement import Arrangement
+from smls_node.batcher import Limits
 from smls_node.images import PixelSpec
-from smls_node.loading import check_distinct, load
+from smls_node.loading import Means, check_distinct, load
 from smls_node.runtimes.tensorflow import GraphFiles
 from smls_node.runtimes.tensorflow import load as load_graph
 from smls_node.settings import ModelSettings
@@ -46,6 +49,10 @@ def jpeg_graph() -> None:
     contents = v1.placeholder(tf.string, [], name="DecodeJpeg/contents")
     pixels = tf.cast(tf.image.decode_jpeg(contents, channels=3, name="DecodeJpeg"), tf.float32)
     scores(tf.image.resize(pixels[None] / 255, [4, 4]))
+
+
+def means(findings: Path) -> Means:
+    return Means(findings, Limits(), time.monotonic, print, Arrangement(1, 1, 1))
 
 
 def direct(path: Path, source: str, value: Any) -> Any:
@@ -148,7 +155,7 @@ def test_unusable_files_are_told(tmp_path: Path) -> None:
     labels.write_text("a\nb\n")
     path = write(tmp_path / "g.pb", float_graph)
     with pytest.raises(ModelUnusable, match=r"l\.txt has 2 labels.*gives 3"):
-        load(ModelSettings(path, labels))
+        load(ModelSettings(path, labels), means(tmp_path))
     junk = tmp_path / "junk.pb"
     junk.write_bytes(b"\xff" * 100)
     with pytest.raises(ModelUnusable, match=r"junk\.pb is no frozen graph"):

@@ -11,17 +11,21 @@ from twisted.internet.interfaces import IReactorTime
 
 from smls.web import Answer, Head, LimitedSite, answer_for, errors_as_json, route_error
 from smls_node.faces import forms, health, page
+from smls_node.faces.terms import Terms
 from smls_node.faces.upload import Upload
 from smls_node.serving import Serving
 
 
 def make_site(
-    serving: Serving, clock: IReactorTime, *, version: str, max_upload: int
+    serving: Serving, clock: IReactorTime, *, version: str, max_upload: int, timeout_seconds: float
 ) -> LimitedSite:
-    """A site that serves ``serving``'s models; uploads have ``max_upload`` bytes at most."""
+    """A site that serves ``serving``'s models; uploads have ``max_upload`` bytes at most.
+
+    A request that names no deadline is given ``timeout_seconds``.
+    """
     app = Klein()
     errors_as_json(app)
-    forms.add_routes(app, serving)
+    forms.add_routes(app, serving, Terms(timeout_seconds))
     health.add_routes(app, serving)
     page.add_routes(app, serving, version)
 

@@ -9,75 +9,86 @@ from twisted.internet.defer import Deferred
 
 from smls.errors import BadRequest, SmlsError
 from smls.web import LimitedRequest, answer_for, json_answer
+from smls_node.faces.terms import Terms
 from smls_node.faces.upload import Upload
 from smls_node.labels import Prediction
-from smls_node.serving import Classified, Serving
+from smls_node.serving import DEFAULT_PRIORITY, Ask, Classified, Serving
 
 DEFAULT_TOP = 5
 
 
-def add_routes(app: Any, serving: Serving) -> None:
+def add_routes(app: Any, serving: Serving, terms: Terms) -> None:
     """Adds the two calls to the Klein application."""
 
     @app.route("/", methods=["POST"])  # type: ignore[untyped-decorator]
     def pairs(request: LimitedRequest) -> Deferred[bytes]:
-        return _classify(request, serving).addCallback(_answer, request, _pairs)
+        def answer(found: Classified) -> Any:
+            return [
+                _error(each) if isinstance(each, SmlsError) else _pairs(each)
+                for each in found.results
+            ]
+
+        return _classify(request).addCallback(_answer, request, answer, lambda items: items)
 
     @app.route("/classify", methods=["POST"])  # type: ignore[untyped-decorator]
     def classify(request: LimitedRequest) -> Deferred[bytes]:
-        def item(found: Classified, predictions: tuple[Prediction, ...]) -> Any:
-            return {**_about(found, serving.node), "predictions": _objects(predictions)}
+        def answer(found: Classified) -> Any:
+            about = {
+                "model": found.model.name,
+                "version": found.model.version,
+                "node": serving.node,
+            }
+            return [
+                _error(each)
+                if isinstance(each, SmlsError)
+                else {**about, "predictions": _objects(each)}
+                for each in found.results
+            ]
 
-        def several(found: Classified, items: list[Any]) -> Any:
-            return {**_about(found, serving.node), "results": items}
+        return _classify(request).addCallback(_answer, request, answer, lambda i: {"results": i})
 
-        return _classify(request, serving).addCallback(_answer, request, item, several)
+    def _classify(request: LimitedRequest) -> Deferred[Classified]:
+        upload: Upload = request.content
+        form = upload.form()
+        head = request.head()
+
+        def named(field: str) -> str | None:
+            return head.argument(field) or form.fields.get(field) or None
+
+        ask = Ask(
+            deadline=terms.deadline(request, serving.seconds()),
+            model=named("model"),
+            version=named("version"),
+            top=_count("top", named("top"), DEFAULT_TOP, 10**9),
+            priority=_count("priority", named("priority"), DEFAULT_PRIORITY, 9),
+        )
+        return serving.classify(form.images, ask)
+
+    def _answer(found: Classified, request: LimitedRequest, items_of: Any, several: Any) -> bytes:
+        """One image's answer as it is, its error as the answer's; several images' together."""
+        begun = serving.seconds()
+        if len(found.results) == 1 and isinstance(found.results[0], SmlsError):
+            answer = answer_for(found.results[0])
+        else:
+            items = items_of(found)
+            answer = json_answer(items[0] if len(items) == 1 else several(items))
+        terms.report(request, found.times, found.load, encode=serving.seconds() - begun)
+        return answer.write_to(request)
 
 
-def _classify(request: LimitedRequest, serving: Serving) -> Deferred[Classified]:
-    upload: Upload = request.content
-    form = upload.form()
-    head = request.head()
-
-    def named(field: str) -> str | None:
-        return head.argument(field) or form.fields.get(field) or None
-
-    return serving.classify(
-        form.images, model=named("model"), version=named("version"), top=_top(named("top"))
-    )
-
-
-def _top(text: str | None) -> int:
+def _count(name: str, text: str | None, default: int, most: int) -> int:
     if text is None:
-        return DEFAULT_TOP
-    if not text.isascii() or not text.isdigit() or not int(text[:9]) > 0:
-        raise BadRequest(f"top: got {text!r}, wanted a whole number from 1")
-    return int(text[:9])
-
-
-def _answer(found: Classified, request: LimitedRequest, item: Any, several: Any = None) -> bytes:
-    """One image's answer as it is, its error as the answer's; several images' as a list."""
-    if len(found.results) == 1:
-        (only,) = found.results
-        if isinstance(only, SmlsError):
-            return answer_for(only).write_to(request)
-        return json_answer(item(found, only)).write_to(request)
-    items = [
-        _error(result) if isinstance(result, SmlsError) else item(found, result)
-        for result in found.results
-    ]
-    return json_answer(several(found, items) if several else items).write_to(request)
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
+        raise BadRequest(f"{name}: got {text[:80]!r}, wanted a whole number 1-{most}")
+    return int(text)
 
 
 def _error(error: SmlsError) -> dict[str, Any]:
-    return {"error": {"code": error.code, "message": error.message}}
+    return {"error": error.to_json()}
 
 
-def _about(found: Classified, node: str) -> dict[str, str]:
-    return {"model": found.model.name, "version": found.model.version, "node": node}
-
-
-def _pairs(found: Classified, predictions: tuple[Prediction, ...]) -> list[list[Any]]:
+def _pairs(predictions: tuple[Prediction, ...]) -> list[list[Any]]:
     return [[prediction.label, prediction.score] for prediction in predictions]
 
 

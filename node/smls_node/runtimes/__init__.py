@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from smls_node.images import PixelSpec
 
+Input = NDArray[np.float32] | bytes
+"""One image as a model takes it: float32[H, W, C], or the bytes of a JPEG file."""
+
 
 @frozen
 class Signature:
@@ -33,7 +36,12 @@ class Runtime(Protocol):
     @property
     def signature(self) -> Signature: ...
 
-    def infer(self, inputs: Sequence[NDArray[np.float32] | bytes]) -> NDArray[np.float32]:
+    @property
+    def example(self) -> Input:
+        """A black image, to warm up and to measure with."""
+        ...
+
+    def infer(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         """float32[N, classes] for N inputs, each float32[H, W, C] or the bytes of a JPEG file."""
         ...
 

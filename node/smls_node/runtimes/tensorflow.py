@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from smls.errors import BrokenImage, ModelUnusable
 from smls_node.images import PixelSpec
-from smls_node.runtimes import Signature
+from smls_node.runtimes import Input, Signature
 
 
 @frozen
@@ -41,12 +41,15 @@ class GraphFiles:
 class TensorFlowGraph:
     """A frozen graph in its session, warmed up. Made by ``load``, in a thread."""
 
-    def __init__(self, session: Any, run: Callable[..., Any], signature: Signature) -> None:
+    def __init__(
+        self, session: Any, run: Callable[..., Any], signature: Signature, example: Input
+    ) -> None:
         self._session = session
         self._run = run
         self.signature = signature
+        self.example = example
 
-    def infer(self, inputs: Sequence[NDArray[np.float32] | bytes]) -> NDArray[np.float32]:
+    def infer(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         """float32[N, classes] for N inputs; see ``Runtime``.
 
         :raises BrokenImage: where the graph itself cannot decode a JPEG.
@@ -61,7 +64,7 @@ class TensorFlowGraph:
         """Closes the session and frees its weights."""
         self._session.close()
 
-    def _decode_and_run(self, image: NDArray[np.float32] | bytes) -> NDArray[np.float32]:
+    def _decode_and_run(self, image: Input) -> NDArray[np.float32]:
         import tensorflow as tf
 
         try:
@@ -73,8 +76,18 @@ class TensorFlowGraph:
         return np.asarray(answer, np.float32).reshape(-1, self.signature.classes)
 
 
-def load(files: GraphFiles) -> TensorFlowGraph:
+def accelerators() -> int:
+    """How many GPUs TensorFlow sees."""
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> TensorFlowGraph:
     """The graph in a session of its own, after a first run on a black image.
+
+    An operator is spread over ``operator_threads`` threads, as many as TensorFlow likes for 0,
+    and ``runs`` calls run side by side. Both belong to the process: its first session fixes them.
 
     :raises ModelUnusable: where the file is no frozen graph that this TensorFlow knows, a layer
         is not there or not to be found, or the first run fails.
@@ -93,10 +106,15 @@ def load(files: GraphFiles) -> TensorFlowGraph:
     source = _input(graph, files)
     target = _output(graph, files, source)
     pixels, batches = _takes(files, source)
-    session = tf.compat.v1.Session(graph=graph)
+    # With one thread between operators, calls from several threads would wait for each other.
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=operator_threads, inter_op_parallelism_threads=max(2, runs)
+    )
+    session = tf.compat.v1.Session(graph=graph, config=config)
     run = session.make_callable(target, feed_list=[source])
     try:
-        first = run(_black(tf, pixels))
+        example = _black(tf, pixels)
+        first = run(example)
     except Exception as error:
         session.close()
         raise ModelUnusable(f"{files.graph}: its first run failed: {_reason(error)}") from error
@@ -106,7 +124,8 @@ def load(files: GraphFiles) -> TensorFlowGraph:
             f"{files.graph}: {target.name} gives {first.shape}, wanted a row of scores an image; "
             "name another with --output-layer"
         )
-    return TensorFlowGraph(session, run, Signature(pixels, int(first.shape[-1]), batches))
+    signature = Signature(pixels, int(first.shape[-1]), batches)
+    return TensorFlowGraph(session, run, signature, example if pixels is None else example[0])
 
 
 def _input(graph: Any, files: GraphFiles) -> Any:

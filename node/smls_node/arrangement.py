@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""How a model is run on a box: operator threads, runs at once, batch sizes. Pure.
+
+On a CPU several single-threaded runs side by side often beat one run that shares all cores, and
+on an accelerator one run with a large batch does; which of them holds for a model is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from attrs import frozen
+
+BATCHES = (1, 8, 32)
+"""The batch sizes that are tried: alone, a usual one, and one that shows what size can win."""
+
+AS_GOOD = 0.97
+"""Within so much of the best throughput the arrangement with the faster single run is taken."""
+
+
+@frozen
+class Measured:
+    """What one arrangement reached: ``seconds`` a batch of each size while ``runs`` run at once,
+    and ``alone`` for a batch of one with nothing beside it."""
+
+    operator_threads: int
+    runs: int
+    seconds: dict[int, float]
+    alone: float
+
+    @property
+    def images_per_second(self) -> float:
+        """The throughput at the best batch size."""
+        return max(self.runs * size / seconds for size, seconds in self.seconds.items())
+
+
+@frozen
+class Arrangement:
+    """How a model is run. ``operator_threads`` 0 leaves it to the library.
+
+    ``anchors`` are pairs of a batch's size and its seconds; ``why`` says how this was found.
+    """
+
+    operator_threads: int
+    runs: int
+    workers: int
+    anchors: tuple[tuple[int, float], ...] = ()
+    why: str = ""
+
+
+def candidates(cores: int, accelerators: int) -> list[tuple[int, int]]:
+    """The pairs of operator threads and runs at once that are worth a try."""
+    if accelerators:
+        return [(0, accelerators), (0, 2 * accelerators)]
+    if cores == 1:
+        return [(1, 1)]
+    pairs = [(1, cores), (cores, 1), (cores, 2)]
+    if cores >= 8:
+        pairs.append((cores // 4, 4))
+    return pairs
+
+
+def choose(measured: Iterable[Measured], cores: int) -> Arrangement:
+    """The arrangement with the best throughput; of those as good, that with the fastest run."""
+    results = list(measured)
+    best = max(result.images_per_second for result in results)
+    good = [result for result in results if result.images_per_second >= best * AS_GOOD]
+    chosen = min(good, key=lambda result: result.alone)
+    return Arrangement(
+        operator_threads=chosen.operator_threads,
+        runs=chosen.runs,
+        workers=workers_for(chosen.runs, cores),
+        anchors=tuple(sorted(chosen.seconds.items())),
+        why=f"measured, images a second: {_table(results)}",
+    )
+
+
+def workers_for(runs: int, cores: int) -> int:
+    """Threads for so many runs at once: more than these where cores are left to decode with."""
+    return runs if runs >= cores else runs + max(1, min(cores, 2 * runs) - runs)
+
+
+def _table(results: Sequence[Measured]) -> str:
+    return ", ".join(
+        f"{result.runs} runs of {result.operator_threads or 'all'} threads "
+        f"{result.images_per_second:.4g}"
+        for result in results
+    )

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""What every dialect over HTTP has in common: a request's deadline, an answer's times and load."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from attrs import frozen
+
+from smls.errors import BadRequest
+from smls.web import LimitedRequest
+from smls.wire import LOAD_HEADER, LoadReport
+from smls_node.worker import Times
+
+TIMEOUT_HEADER = "x-request-timeout-ms"
+
+
+@frozen
+class Terms:
+    """How requests are timed: ``timeout_seconds`` is the deadline of those that name none."""
+
+    timeout_seconds: float
+
+    def deadline(self, request: LimitedRequest, now: float) -> float:
+        """The moment by which the request wants its answer, counted from its headers.
+
+        :raises BadRequest: where the header for it is no number of milliseconds above 0.
+        """
+        text = request.getHeader(TIMEOUT_HEADER)
+        seconds = self.timeout_seconds if text is None else _milliseconds(text) / 1000
+        return now - request.age() + seconds
+
+    def report(
+        self, request: LimitedRequest, times: Times, load: LoadReport, *, encode: float
+    ) -> None:
+        """Sets the headers that say where the time went (W3C Server-Timing) and how busy the
+        node is (ORCA)."""
+        known = times.queue + times.prepare + times.infer + times.finish + encode
+        stages = (
+            ("read", max(0.0, request.read_seconds)),
+            ("queue", times.queue),
+            ("decode", times.prepare),
+            ("infer", times.infer),
+            ("encode", times.finish + encode),
+            ("total", max(known, request.age())),
+        )
+        timing = ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in stages)
+        request.responseHeaders.setRawHeaders("Server-Timing", [timing])
+        request.responseHeaders.setRawHeaders(LOAD_HEADER, [load.to_header()])
+
+
+def _milliseconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not (isfinite(number) and number > 0):
+        raise BadRequest(f"{TIMEOUT_HEADER}: got {text[:80]!r}, wanted milliseconds above 0")
+    return number

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""Finds how a model runs best on this box, once, and keeps the finding on disk.
+
+TensorFlow's operator threads belong to the process, and its first session fixes them. So one
+short-lived child imports TensorFlow and forks for each candidate, which makes its own session,
+measures, and is gone. ``python -m smls_node.tuning`` is that child.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict
+from twisted.logger import Logger
+
+from smls_node import machine
+from smls_node.arrangement import BATCHES, Arrangement, Measured, candidates, choose, workers_for
+from smls_node.runtimes.tensorflow import GraphFiles, accelerators, load
+
+CHILD_SECONDS = 60.0
+"""A child that takes longer is given up, and the model is run as most models run best."""
+
+TRY_SECONDS = 0.25
+"""How long each batch size is run; a run that takes longer is made once."""
+
+log = Logger()
+
+
+def arrangement_for(files: GraphFiles, folder: Path) -> Arrangement:
+    """The finding in ``folder`` for this graph on this machine; measured now if there is none.
+
+    Where measuring fails, one single-threaded run a core, and a line in the log. Blocks.
+    """
+    finding = folder / f"{machine.file_hash(files.graph)}-{machine.fingerprint('tensorflow')}.json"
+    known = _read(finding)
+    if known is not None:
+        return known
+    try:
+        found = choose(_measured_in_child(files), machine.cores())
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        log.warn("{graph}: could not be measured: {error}", graph=str(files.graph), error=error)
+        return usual(machine.cores())
+    _write(finding, found)
+    return found
+
+
+def usual(cores: int) -> Arrangement:
+    """One single-threaded run a core, which most models on CPUs run best with."""
+    return Arrangement(1, cores, workers_for(cores, cores), why="not measured")
+
+
+def told(operator_threads: int, runs: int, cores: int) -> Arrangement:
+    """What the operator asked for."""
+    workers = workers_for(runs, cores)
+    return Arrangement(operator_threads, runs, workers, why="as told")
+
+
+def _measured_in_child(files: GraphFiles) -> list[Measured]:
+    settings = {**asdict(files), "graph": str(files.graph)}
+    child = subprocess.run(
+        [sys.executable, "-m", "smls_node.tuning"],
+        input=json.dumps(settings),
+        capture_output=True,
+        text=True,
+        timeout=CHILD_SECONDS,
+    )
+    lines = [line for line in child.stdout.splitlines() if line.startswith("{")]
+    if not lines:
+        raise ValueError(f"nothing was measured; {child.stderr.strip()[-500:]}")
+    return [_measured_from(json.loads(line)) for line in lines]
+
+
+def _measured_from(fields: dict[str, Any]) -> Measured:
+    seconds = {int(size): value for size, value in fields.pop("seconds").items()}
+    return Measured(seconds=seconds, **fields)
+
+
+def _read(finding: Path) -> Arrangement | None:
+    try:
+        fields = json.loads(finding.read_text())
+        fields["anchors"] = tuple((int(size), float(value)) for size, value in fields["anchors"])
+        return Arrangement(**fields)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _write(finding: Path, found: Arrangement) -> None:
+    try:
+        finding.parent.mkdir(parents=True, exist_ok=True)
+        draft = finding.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(asdict(found)))
+        draft.replace(finding)
+    except OSError as error:
+        log.warn("the finding is not kept: {error}", error=error)
+
+
+def _child() -> None:
+    """Measures each candidate in a fork of its own, and prints a line of JSON for each."""
+    settings = json.loads(sys.stdin.read())
+    files = GraphFiles(**{**settings, "graph": Path(settings["graph"])})
+    import tensorflow
+
+    tensorflow.__version__  # noqa: B018  # imported once, here, for all the forks
+    for threads, runs in candidates(machine.cores(), accelerators()):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                print(json.dumps(asdict(_measure(files, threads, runs))), flush=True)
+            finally:
+                # The session's threads would keep a usual exit waiting.
+                os._exit(0)
+        os.waitpid(pid, 0)
+
+
+def _measure(files: GraphFiles, threads: int, runs: int) -> Measured:
+    model = load(files, operator_threads=threads, runs=runs)
+    example = model.example
+    alone = _seconds(lambda: model.infer([example]), 1)
+    sizes = BATCHES if model.signature.batches else BATCHES[:1]
+    seconds: dict[int, float] = {}
+    for size in sizes:
+        batch = [example] * size
+        seconds[size] = _seconds(lambda batch=batch: model.infer(batch), runs)  # type: ignore[misc]
+    return Measured(threads, runs, seconds, alone)
+
+
+def _seconds(run: Callable[[], Any], callers: int) -> float:
+    """Seconds a run while ``callers`` threads run it side by side, after one run each."""
+    counts = [0] * callers
+    barrier = threading.Barrier(callers + 1)
+    ended = [0.0] * callers
+
+    def call(number: int) -> None:
+        run()
+        barrier.wait()
+        end = time.perf_counter() + TRY_SECONDS
+        while time.perf_counter() < end:
+            run()
+            counts[number] += 1
+        ended[number] = time.perf_counter()
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    return callers * (max(ended) - begun) / sum(counts)
+
+
+if __name__ == "__main__":
+    _child()

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""What workers make of a batch; real threads only where the threads are the point."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from queue import Queue
+from typing import Any
+
+from attrs import frozen
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smls.errors import DeadlineExceeded
+from smls_node.batcher import Batcher, Limits
+from smls_node.batchtime import BatchTime
+from smls_node.worker import Job, Workers
+
+SAFE_SECONDS = 30.0
+
+
+@frozen
+class Double:
+    """Doubles a number; ``"unreadable"`` fails when it is prepared, a negative one in the model."""
+
+    value: Any
+
+    def prepare(self) -> int:
+        return int(self.value)
+
+    def finish(self, row: int) -> int:
+        if row == 14:
+            raise ArithmeticError("seven is not to be doubled")
+        return row
+
+
+class Model:
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def __call__(self, inputs: Sequence[int]) -> list[int]:
+        self.batches.append(list(inputs))
+        if any(value < 0 for value in inputs):
+            raise ValueError("negative")
+        return [2 * value for value in inputs]
+
+
+class Bench:
+    """Workers stepped by hand, on a clock that stands still."""
+
+    def __init__(self, limits: Limits | None = None, workers: int = 1) -> None:
+        self.now = 0.0
+        self.wakes = 0
+        self.model = Model()
+        self.done: list[Job] = []
+        batcher = Batcher(limits or Limits(), BatchTime([(1, 0.0011), (8, 0.0018)]), workers)
+        self.workers = Workers(batcher, self.model, 1, lambda: self.now, self._wake)
+
+    def _wake(self, call: Any, *given: Any) -> None:
+        self.wakes += 1
+        call(*given)
+
+    def submit(self, *values: Any, deadline: float = 10.0) -> list[Job]:
+        jobs = [Job(Double(value), self.done.append) for value in values]
+        for job in jobs:
+            self.workers.submit(job, deadline=deadline, priority=5, size_bytes=1)
+        return jobs
+
+
+def test_a_batch_is_answered_in_order_with_one_wake_up() -> None:
+    bench = Bench()
+    jobs = bench.submit(1, 2, 3)
+    assert bench.workers.step()
+    assert [job.result for job in jobs] == [2, 4, 6]
+    assert bench.done == jobs
+    assert (bench.model.batches, bench.wakes) == ([[1, 2, 3]], 1)
+    assert not bench.workers.step()
+
+
+@given(st.lists(st.sampled_from([1, 2, 3, -1, "unreadable", 7]), min_size=1, max_size=12))
+def test_whatever_is_wrong_with_one_request_changes_no_neighbour(values: list[Any]) -> None:
+    bench = Bench()
+    jobs = bench.submit(*values)
+    while bench.workers.step():
+        pass
+    for job, value in zip(jobs, values, strict=True):
+        if value == "unreadable":
+            assert isinstance(job.result, ValueError)
+        elif value == -1:
+            assert str(job.result) == "negative"
+        elif value == 7:
+            assert isinstance(job.result, ArithmeticError)
+        else:
+            assert job.result == 2 * value
+    assert sorted(map(id, bench.done)) == sorted(map(id, jobs))
+
+
+def test_a_model_that_gives_too_few_rows_fails_that_batch_alone() -> None:
+    bench = Bench()
+    bench.workers._infer = lambda inputs: []
+    (job,) = bench.submit(1)
+    bench.workers.step()
+    assert "0 rows for 1 inputs" in str(job.result)
+    bench.workers._infer = bench.model
+    (job,) = bench.submit(1)
+    bench.workers.step()
+    assert job.result == 2
+
+
+def test_a_batch_is_padded_and_the_padding_dropped() -> None:
+    bench = Bench(Limits(allowed_batch_sizes=(4, 8)))
+    jobs = bench.submit(1, 2, 3)
+    bench.workers.step()
+    assert bench.model.batches == [[1, 2, 3, 3]]
+    assert [job.result for job in jobs] == [2, 4, 6]
+
+
+def test_who_expires_in_the_queue_is_answered_and_never_run() -> None:
+    bench = Bench()
+    (late,) = bench.submit(1, deadline=1.0)
+    (good,) = bench.submit(2, deadline=9.0)
+    bench.now = 2.0
+    bench.workers.step()
+    assert isinstance(late.result, DeadlineExceeded)
+    assert good.result == 4
+    assert bench.model.batches == [[2]]
+
+
+def test_who_hangs_up_leaves_the_queue() -> None:
+    bench = Bench()
+    gone, good = bench.submit(1, 2)
+    bench.workers.cancel(gone)
+    bench.workers.cancel(gone)
+    bench.workers.step()
+    assert bench.model.batches == [[2]]
+    assert bench.done == [good]
+    bench.workers.cancel(good)
+
+
+def threaded(infer: Any, workers: int, runs: int) -> tuple[Workers, Queue[Job]]:
+    done: Queue[Job] = Queue()
+    limits = Limits(max_batch_size=1)
+    made = Workers(
+        Batcher(limits, BatchTime(), workers),
+        infer,
+        runs,
+        lambda: 0.0,
+        lambda call, *given: call(*given),
+    )
+    return made, done
+
+
+def submit(workers: Workers, done: Queue[Job], *values: int) -> None:
+    for value in values:
+        workers.submit(Job(Double(value), done.put), deadline=1.0, priority=5, size_bytes=1)
+
+
+def test_as_many_runs_as_allowed_go_side_by_side_and_no_more() -> None:
+    together = threading.Barrier(2)
+    most = [0]
+    running: list[int] = []
+
+    def infer(inputs: Sequence[int]) -> list[int]:
+        running.append(1)
+        most[0] = max(most[0], len(running))
+        together.wait(SAFE_SECONDS)
+        running.pop()
+        return [2 * value for value in inputs]
+
+    workers, done = threaded(infer, workers=4, runs=2)
+    workers.start()
+    submit(workers, done, *range(6))
+    results = sorted(done.get(timeout=SAFE_SECONDS).result for _ in range(6))
+    workers.stop()
+    assert results == [0, 2, 4, 6, 8, 10]
+    assert most == [2]
+
+
+def test_one_hanging_run_does_not_stop_the_other_workers() -> None:
+    release = threading.Event()
+
+    def infer(inputs: Sequence[int]) -> list[int]:
+        if inputs[0] == 0:
+            release.wait(SAFE_SECONDS)
+        return [2 * value for value in inputs]
+
+    workers, done = threaded(infer, workers=2, runs=2)
+    workers.start()
+    submit(workers, done, 0, 1, 2, 3)
+    assert sorted(done.get(timeout=SAFE_SECONDS).result for _ in range(3)) == [2, 4, 6]
+    release.set()
+    assert done.get(timeout=SAFE_SECONDS).result == 0
+    workers.stop()
+
+
+def test_stopping_ends_the_threads() -> None:
+    workers, done = threaded(Model(), workers=3, runs=1)
+    workers.start()
+    submit(workers, done, 5)
+    assert done.get(timeout=SAFE_SECONDS).result == 10
+    workers.stop()
+    assert not any(thread.is_alive() for thread in workers._threads)
