@@ -17,7 +17,7 @@ from smls_node.batcher import Batcher, Limits
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
 from smls_node.labels import read_labels
-from smls_node.runtimes import tensorflow
+from smls_node.runtimes import GraphFiles, tensorflow
 from smls_node.settings import ModelSettings
 from smls_node.worker import Workers
 
@@ -44,7 +44,7 @@ def load(settings: ModelSettings, means: Means) -> Model:
     """
     assert settings.labels is not None
     labels = read_labels(settings.labels)
-    files = tensorflow.GraphFiles(
+    files = GraphFiles(
         settings.graph,
         settings.input_layer,
         settings.output_layer,

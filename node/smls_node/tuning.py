@@ -23,7 +23,8 @@ from twisted.logger import Logger
 
 from smls_node import machine
 from smls_node.arrangement import BATCHES, Arrangement, Measured, candidates, choose, workers_for
-from smls_node.runtimes.tensorflow import GraphFiles, accelerators, load
+from smls_node.runtimes import GraphFiles
+from smls_node.runtimes.tensorflow import accelerators, load
 
 CHILD_SECONDS = 60.0
 """A child that takes longer is given up, and the model is run as most models run best."""

@@ -19,7 +19,7 @@ from smls_node.arrangement import Arrangement
 from smls_node.batcher import Limits
 from smls_node.images import PixelSpec
 from smls_node.loading import Means, check_distinct, load
-from smls_node.runtimes.tensorflow import GraphFiles
+from smls_node.runtimes import GraphFiles
 from smls_node.runtimes.tensorflow import load as load_graph
 from smls_node.settings import ModelSettings
 

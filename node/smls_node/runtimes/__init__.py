@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,23 @@ class Signature:
     pixels: PixelSpec | None
     classes: int
     batches: bool
+
+
+@frozen
+class GraphFiles:
+    """A frozen graph and how its input is to be fed.
+
+    Layers left out are looked for in the graph. ``height`` and ``width`` are needed only where
+    the graph leaves them open.
+    """
+
+    graph: Path
+    input_layer: str | None = None
+    output_layer: str | None = None
+    mean: float = 0.0
+    std: float = 255.0
+    height: int | None = None
+    width: int | None = None
 
 
 class Runtime(Protocol):

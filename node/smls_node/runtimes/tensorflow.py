@@ -9,33 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import frozen
 from numpy.typing import NDArray
 
 from smls.errors import BrokenImage, ModelUnusable
 from smls_node.images import PixelSpec
-from smls_node.runtimes import Input, Signature
-
-
-@frozen
-class GraphFiles:
-    """A frozen graph, its labels' count, and how its input is to be fed.
-
-    Layers left out are looked for in the graph. ``height`` and ``width`` are needed only where
-    the graph leaves them open.
-    """
-
-    graph: Path
-    input_layer: str | None = None
-    output_layer: str | None = None
-    mean: float = 0.0
-    std: float = 255.0
-    height: int | None = None
-    width: int | None = None
+from smls_node.runtimes import GraphFiles, Input, Signature
 
 
 class TensorFlowGraph:
