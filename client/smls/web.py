@@ -14,9 +14,10 @@ import secrets
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes
 
 from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -33,6 +34,9 @@ LINGER_SECONDS = 2.0
 
 IDLE_SECONDS = 60
 """An idle connection is closed after this; clients should drop theirs earlier."""
+
+CLOSE_SECONDS = 1.0
+"""How long a connection that is being closed may take to send what was written to it."""
 
 STATUS = {
     "bad_request": 400,
@@ -78,7 +82,8 @@ class Answer:
 class Head:
     """A request as far as its headers tell: all that an early answer may be decided by.
 
-    ``length`` is the body's length in bytes, or ``None`` where it is sent in chunks.
+    ``length`` is the body's length in bytes, or ``None`` where it is sent in chunks. ``target``
+    is path and query as they were sent, fit for a redirect's Location.
     """
 
     method: str
@@ -86,6 +91,7 @@ class Head:
     query: dict[str, list[str]]
     headers: Headers
     length: int | None
+    target: str = "/"
 
     def argument(self, name: str) -> str | None:
         """The last value of the query's argument ``name``, if there is one."""
@@ -160,9 +166,10 @@ def errors_as_json(app: Any) -> None:
         fault = fault_answer(log, failure)
         return fault.write_to(request)
 
-    app.handle_errors(SmlsError)(lambda _, request, failure: named(request, failure))
-    app.handle_errors(HTTPException)(lambda _, request, failure: routing(request, failure))
-    app.handle_errors(Exception)(lambda _, request, failure: ours(request, failure))
+    # Klein passes the instance first, but only where the application is bound to one.
+    app.handle_errors(SmlsError)(lambda *given: named(*given[-2:]))
+    app.handle_errors(HTTPException)(lambda *given: routing(*given[-2:]))
+    app.handle_errors(Exception)(lambda *given: ours(*given[-2:]))
 
 
 def fault_answer(log: Logger, failure: Failure) -> Answer:
@@ -185,10 +192,9 @@ class LimitedRequest(Request):
         super().gotLength(length)  # type: ignore[no-untyped-call]
         self.site = self.channel.factory
         self.started = self.site.clock.seconds()
-        if length != 0:
-            answer = self.site.early_answer(self._head(length))
-            if answer is not None:
-                self._refuse(answer)
+        answer = self.site.early_answer(self._head(length))
+        if answer is not None:
+            self._refuse(answer)
 
     def handleContentChunk(self, data: bytes) -> None:
         if self._refused:
@@ -211,9 +217,26 @@ class LimitedRequest(Request):
             self._linger.cancel()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
+    def getRequestHostname(self) -> bytes:
+        # Klein gives up on a Host header that is no host name, and no route depends on it.
+        return b"localhost"
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """Answers a fault that no face has caught."""
+        body = fault_answer(self.site.faults, reason).write_to(self)
+        self.write(body)  # type: ignore[no-untyped-call]
+        self.finish()  # type: ignore[no-untyped-call]
+        return reason
+
     def head(self) -> Head:
         """The request's head, once it is processed."""
         return _head(self.method, self.uri, self.requestHeaders, self.received)
+
+    def body(self) -> bytes:
+        """The request's whole body, once it is processed."""
+        assert self.content is not None
+        self.content.seek(0)
+        return bytes(self.content.read())
 
     def _head(self, length: int | None) -> Head:
         # Before the body is there, Twisted keeps the request line on the channel alone.
@@ -236,14 +259,37 @@ class LimitedRequest(Request):
             RESPONSES.get(answer.status, b"Refused"),
             _headers(answer),
         )
-        channel.write(answer.body)
-        transport = channel.transport
+        if self.method != b"HEAD":
+            channel.write(answer.body)
+        transport: Any = channel.transport
         half_close = getattr(transport, "loseWriteConnection", None)
         if half_close is not None:
             half_close()
         channel.setTimeout(None)
-        self._linger = self.site.clock.callLater(LINGER_SECONDS, channel.loseConnection)
+        # By now the answer is read or never will be: a full send buffer must not keep it open.
+        self._linger = self.site.clock.callLater(LINGER_SECONDS, transport.abortConnection)
         self.site.log(self)
+
+
+class LimitedChannel(http.HTTPChannel):
+    """A connection of a ``LimitedSite``, which knows it while it is open."""
+
+    site: LimitedSite
+
+    def connectionMade(self) -> None:
+        self.site.channels.add(self)
+        super().connectionMade()  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.site.forget(self)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # Twisted's own answer to what is no HTTP has neither a body nor a Content-Type.
+        answer = error_answer("bad_request", "what was sent is no HTTP request that is understood")
+        self.writeHeaders(b"HTTP/1.1", b"400", RESPONSES[400], _headers(answer))  # type: ignore[no-untyped-call]
+        self.write(answer.body)  # type: ignore[no-untyped-call]
+        self.loseConnection()  # type: ignore[no-untyped-call]
 
 
 class LimitedSite(Site):
@@ -253,6 +299,8 @@ class LimitedSite(Site):
     Form bodies are left to the faces: Twisted's own form parsing blocks the reactor.
     """
 
+    protocol = LimitedChannel  # type: ignore[assignment]
+    faults = Logger(namespace="smls.web")
     _lines = Logger(namespace="smls.requests")
 
     def __init__(
@@ -273,12 +321,46 @@ class LimitedSite(Site):
         )
         self.clock = clock
         self.max_body = max_body
+        self.channels: set[LimitedChannel] = set()
         self._screen = screen
+        self._closed: Deferred[None] | None = None
+
+    def close_connections(self) -> Deferred[None]:
+        """Closes the open connections, and fires when none is left: to be called once, at the end.
+
+        What was written is still sent, for up to ``CLOSE_SECONDS``.
+        """
+        if not self.channels:
+            return succeed(None)
+        closed: Deferred[None] = Deferred()
+        self._closed = closed
+        late = self.clock.callLater(CLOSE_SECONDS, self._abort_connections)
+        closed.addCallback(lambda _: late.cancel() if late.active() else None)
+        for channel in list(self.channels):
+            channel.loseConnection()  # type: ignore[no-untyped-call]
+        return closed
+
+    def forget(self, channel: LimitedChannel) -> None:
+        """Notes that ``channel`` is gone."""
+        self.channels.discard(channel)
+        if self._closed is not None and not self.channels:
+            closed, self._closed = self._closed, None
+            closed.callback(None)
+
+    def _abort_connections(self) -> None:
+        for channel in list(self.channels):
+            transport: Any = channel.transport
+            transport.abortConnection()
 
     def getContentFile(self, length: int | None) -> BytesIO:
         return BytesIO()
 
     def early_answer(self, head: Head) -> Answer | None:
+        """The answer to a request that needs no body, from its head."""
+        if not _is_text(head.target):
+            return error_answer("bad_request", "the path is not UTF-8")
+        if head.length == 0:
+            return None
         answer = self._screen(head)
         if answer is None and head.length is not None and head.length > self.max_body:
             return self.too_large()
@@ -303,15 +385,28 @@ class LimitedSite(Site):
         )
 
 
+def _is_text(target: str) -> bool:
+    try:
+        unquote_to_bytes(target.partition("?")[0]).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _head(method: bytes, uri: bytes, headers: Headers, length: int | None) -> Head:
-    path, _, query = uri.decode("latin-1").partition("?")
+    target = quote(uri, safe=_PRINTABLE)
+    path, _, query = target.partition("?")
     return Head(
         method.decode("latin-1"),
         unquote(path),
         parse_qs(query, keep_blank_values=True),
         headers,
         length,
+        target,
     )
+
+
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 def _headers(answer: Answer) -> Headers:
@@ -332,6 +427,7 @@ def _http_error(refusal: Any, method: str, path: str) -> Answer:
             f"{path} does not take {method}; it takes {allowed}",
             headers=(("Allow", allowed),),
         )
-    if refusal.code == 404:
+    # A redirect is how werkzeug says that doubled slashes would have to go.
+    if refusal.code in (404, 308):
         return error_answer("not_found", f"there is nothing at {path}")
     return error_answer("bad_request", f"{method} {path}: {refusal.name}")
