@@ -24,7 +24,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MAX_MODELS = 1000
 """Models that one node may list: 64 kB of JSON hold no more."""
 
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/?#@\s]{1,253}):(?P<port>[0-9]{1,5})")
+# A host is put into redirects, pages and shells, so it is nothing but a host.
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})")
 
 
 @frozen
