@@ -30,8 +30,11 @@ BACKLOG = 2048
 class ServerOptions(usage.Options):
     """Options that node and registry have in common.
 
-    Unlike plain ``usage.Options`` they may stand after positional arguments.
+    Unlike plain ``usage.Options`` they may stand after positional arguments, and ``examples``
+    follow the help as they are: Twisted would flow them into one paragraph.
     """
+
+    examples = ""
 
     optParameters = [
         ["host", None, "", "Address of this machine to listen on; all of them where left out."],
@@ -52,6 +55,9 @@ class ServerOptions(usage.Options):
             takes_value = f"{name[2:]}=" in self.longOpt
             reordered.append(f"{name}={value}" if takes_value else name)
         super().parseOptions([*reordered, "--", *rest])  # type: ignore[no-untyped-call]
+
+    def getUsage(self, width: int | None = None) -> str:
+        return super().getUsage(width) + (self.examples and f"\n{self.examples}")
 
     def postOptions(self) -> None:
         if self["log-format"] not in log.FORMATS:

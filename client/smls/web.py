@@ -299,6 +299,7 @@ class LimitedSite(Site):
     Form bodies are left to the faces: Twisted's own form parsing blocks the reactor.
     """
 
+    noisy = False
     protocol = LimitedChannel  # type: ignore[assignment]
     faults = Logger(namespace="smls.web")
     _lines = Logger(namespace="smls.requests")

@@ -52,6 +52,7 @@ class RegistryApp:
         self._table = table
         self._seconds = seconds
         self.klein = klein = Klein()
+        klein.url_map.merge_slashes = False
         klein.route("/", methods=["GET"])(self._index)
         klein.route("/healthz", methods=["GET"])(self._health)
         klein.route("/next", methods=["GET"])(self._next)

@@ -22,20 +22,22 @@ PORT = 12480
 class Options(program.ServerOptions):
     """The registry's options."""
 
-    synopsis = "[options]"
+    longdesc = (
+        "Knows which nodes live. Nodes announce themselves and renew; clients ask for the list or "
+        "for the next node, and a plain upload is sent on to a node by a redirect."
+    )
 
-    longdesc = f"""\
-Knows which nodes live. Nodes announce themselves and renew; clients ask for the list or for the
-next node, and a plain upload is sent on to a node by a redirect.
+    examples = f"""\
+Start it, and start a node that announces itself there:
+    {COMMAND}
+    smls-node --registry http://127.0.0.1:{PORT}
 
-Start it:  smls-registry --port {PORT}
+See which nodes live, and ask for the next one that serves a model:
+    curl http://127.0.0.1:{PORT}/v1/nodes
+    curl http://127.0.0.1:{PORT}/next?model=flowers
 
-See what lives:  curl http://127.0.0.1:{PORT}/v1/nodes
-
-Ask for one node:  curl http://127.0.0.1:{PORT}/next?model=flowers
-
-Classify an image wherever a node lives:
-curl -L -H 'Expect: 100-continue' -F data=@image.jpg http://127.0.0.1:{PORT}/classify
+Classify an image; the upload goes straight to a node:
+    curl -L -H 'Expect: 100-continue' -F data=@image.jpg http://127.0.0.1:{PORT}/classify
 """
 
     optParameters: list[list[Any]] = [
