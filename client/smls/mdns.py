@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from smls.wire import join_address
 
 if TYPE_CHECKING:
-    from zeroconf import ServiceBrowser, ServiceInfo, Zeroconf
+    from zeroconf import ServiceInfo, Zeroconf
 
 TYPE = "_smls-registry._tcp.local."
 
@@ -200,8 +200,8 @@ def _service(port: int, interfaces: Sequence[str] | None) -> ServiceInfo:
 
 def _browse(
     zeroconf: Zeroconf, heard: Callable[[str, str], None], gone: Callable[[str], None]
-) -> ServiceBrowser:
-    from zeroconf import ServiceBrowser, ServiceListener
+) -> None:
+    from zeroconf import ServiceListener
 
     class Listener(ServiceListener):
         """Called on the browser's own thread, which may wait for an answer."""
@@ -218,7 +218,8 @@ def _browse(
         def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:
             gone(name)
 
-    return ServiceBrowser(zeroconf, TYPE, Listener())
+    # Closing zeroconf ends the threads of listeners that were added in this way alone.
+    zeroconf.add_service_listener(TYPE, Listener())
 
 
 def nearest(addresses: Sequence[str], own: Sequence[IPv4Interface]) -> str | None:
