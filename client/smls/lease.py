@@ -149,6 +149,7 @@ class _Lease:
         self._failures = 0
         self._refusal = ""
         self._stale = False
+        self._stopped = False
         self._loop: Deferred[None] | None = None
         self._nap: Deferred[None] | None = None
 
@@ -165,6 +166,7 @@ class _Lease:
 
     def stop(self) -> None:
         self.announced = False
+        self._stopped = True
         if self._loop is not None:
             self._loop.cancel()
 
@@ -188,9 +190,10 @@ class _Lease:
             try:
                 attempt: Deferred[float] = Deferred.fromCoroutine(self._announce())
                 ttl_seconds = await attempt.addTimeout(ATTEMPT_SECONDS, self._clock)
-            except CancelledError:
-                raise
             except Exception as error:
+                # A cancelled request may end in another error than CancelledError.
+                if self._stopped:
+                    return
                 delay = self._failed(error)
             else:
                 delay = renewal_delay(ttl_seconds, self._owner._random)

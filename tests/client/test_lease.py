@@ -253,6 +253,16 @@ class AnnouncerTests(SynchronousTestCase):
         self.successResultOf(announcer.withdraw())
         assert len(self.registry.times("DELETE")) == 1
 
+    def test_withdrawing_stops_an_announcement_that_ends_in_any_error(self):
+        self.http.hanging = []
+        announcer = self.announcer()
+        announcer.start()
+        self.http.hanging[0]._canceller = lambda hanging: hanging.errback(ValueError())
+        self.http.hanging = None
+        self.successResultOf(announcer.withdraw())
+        assert self.clock.getDelayedCalls() == []
+        assert self.told() == []
+
     def test_withdrawing_waits_two_seconds_and_never_fails(self):
         announcer = self.announcer()
         announcer.start()
