@@ -99,6 +99,10 @@ class Head:
         return values[-1] if values else None
 
 
+# As a class's attribute, a logger would get the class's name for its namespace.
+_log = Logger(namespace="smls.web")
+_requests_log = Logger(namespace="smls.requests")
+
 Screen = Callable[[Head], Answer | None]
 """Says for a request with a body whether it is answered before the body has been read."""
 
@@ -151,8 +155,6 @@ def errors_as_json(app: Any) -> None:
     """
     from werkzeug.exceptions import HTTPException
 
-    log = Logger(namespace="smls.web")
-
     def named(request: Request, failure: Failure) -> bytes:
         error = failure.value
         assert isinstance(error, SmlsError)
@@ -163,7 +165,7 @@ def errors_as_json(app: Any) -> None:
         return _http_error(failure.value, method, path).write_to(request)
 
     def ours(request: Request, failure: Failure) -> bytes:
-        fault = fault_answer(log, failure)
+        fault = fault_answer(_log, failure)
         return fault.write_to(request)
 
     # Klein passes the instance first, but only where the application is bound to one.
@@ -223,7 +225,7 @@ class LimitedRequest(Request):
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Answers a fault that no face has caught."""
-        body = fault_answer(self.site.faults, reason).write_to(self)
+        body = fault_answer(_log, reason).write_to(self)
         self.write(body)  # type: ignore[no-untyped-call]
         self.finish()  # type: ignore[no-untyped-call]
         return reason
@@ -284,6 +286,9 @@ class LimitedChannel(http.HTTPChannel):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self.site.forget(self)
 
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._respondToBadRequestAndDisconnect()
+
     def _respondToBadRequestAndDisconnect(self) -> None:
         # Twisted's own answer to what is no HTTP has neither a body nor a Content-Type.
         answer = error_answer("bad_request", "what was sent is no HTTP request that is understood")
@@ -301,8 +306,6 @@ class LimitedSite(Site):
 
     noisy = False
     protocol = LimitedChannel  # type: ignore[assignment]
-    faults = Logger(namespace="smls.web")
-    _lines = Logger(namespace="smls.requests")
 
     def __init__(
         self,
@@ -375,7 +378,7 @@ class LimitedSite(Site):
     def log(self, request: http.Request) -> None:
         assert isinstance(request, LimitedRequest)
         peer = request.channel.getPeer()
-        self._lines.info(
+        _requests_log.info(
             "{method} {path} {status} {milliseconds:.1f} ms",
             method=request.method.decode("latin-1"),
             path=request.uri.decode("latin-1"),
