@@ -52,8 +52,11 @@ class ServerOptions(usage.Options):
             raise usage.UsageError(str(error)) from error
         reordered: list[str] = []
         for name, value in named:
-            takes_value = f"{name[2:]}=" in self.longOpt
-            reordered.append(f"{name}={value}" if takes_value else name)
+            is_long = name.startswith("--")
+            takes_value = (
+                f"{name[2:]}=" in self.longOpt if is_long else f"{name[1]}:" in self.shortOpt
+            )
+            reordered += [name, value] if takes_value else [name]
         super().parseOptions([*reordered, "--", *rest])  # type: ignore[no-untyped-call]
 
     def getUsage(self, width: int | None = None) -> str:
