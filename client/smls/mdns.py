@@ -59,7 +59,9 @@ class Advertisement:
 
     def _publish(self) -> None:
         self._zeroconf = _open(self._interfaces)
-        self._zeroconf.register_service(_service(self._port, self._interfaces))
+        # Another machine may have this one's name; it is the address that counts.
+        service = _service(self._port, self._interfaces)
+        self._zeroconf.register_service(service, allow_name_change=True)
 
     def _withdraw(self) -> None:
         zeroconf, self._zeroconf = self._zeroconf, None

@@ -81,7 +81,8 @@ class RegistryApp:
         self._now()
 
     def _index(self, request: LimitedRequest) -> bytes:
-        return self._listing_answer(request).write_to(request)
+        about = {"name": "smls-registry", "ttl_seconds": self._table.ttl_seconds}
+        return self._listing_answer(request, about).write_to(request)
 
     def _health(self, request: LimitedRequest) -> bytes:
         return json_answer({"status": "ok"}).write_to(request)
@@ -92,7 +93,7 @@ class RegistryApp:
         return Answer(200, line, "text/plain; charset=utf-8", _FRESH).write_to(request)
 
     def _list(self, request: LimitedRequest) -> bytes:
-        return self._listing_answer(request).write_to(request)
+        return self._listing_answer(request, {}).write_to(request)
 
     def _show(self, request: LimitedRequest, node_id: str) -> bytes:
         now = self._now()
@@ -154,12 +155,12 @@ class RegistryApp:
             )
         return node
 
-    def _listing_answer(self, request: LimitedRequest) -> Answer:
+    def _listing_answer(self, request: LimitedRequest, about: dict[str, object]) -> Answer:
         model = _queried_model(request)
         now = self._now()
         listing = self._table.listing(model)
         if not _prefers_html(request):
-            return json_answer(listing_to_json(listing), headers=_VARIES)
+            return json_answer({**about, **listing_to_json(listing)}, headers=_VARIES)
         leases = [lease for lease in self._table.leases() if lease.node.serves(model)]
         body = page.render(leases, listing.revision, now, model)
         return Answer(200, body, page.CONTENT_TYPE, (*page.HEADERS, *_VARIES))

@@ -22,13 +22,16 @@ def render(leases: Sequence[Lease], revision: int, now: float, model: str | None
     """The page that shows ``leases`` as they are at ``now``, seconds of the leases' clock."""
     what = "live node" if len(leases) == 1 else "live nodes"
     serving = f" that serve <b>{escape(model)}</b>" if model else ""
-    table = _TABLE.format(rows="".join(_row(lease, now) for lease in leases))
+    if leases:
+        nodes = _TABLE.format(rows="".join(_row(lease, now) for lease in leases))
+    else:
+        nodes = "" if model else _NONE
     return _PAGE.format(
         count=len(leases),
         what=what,
         serving=serving,
         revision=revision,
-        nodes=table if leases else _NONE,
+        nodes=nodes,
     ).encode()
 
 
@@ -94,14 +97,14 @@ footer {{ margin-top: 2rem; }}
 <h1>smls registry</h1>
 <p>{count} {what}{serving} · revision {revision}</p>
 {nodes}
-<footer>The same for programs: <code>curl -H 'Accept: application/json'</code> with this page's
-address, or <code>/v1/nodes</code>, <code>/next</code>.</footer>
+<footer>For programs: <code>GET /v1/nodes</code> lists the nodes as JSON, <code>GET /next</code>
+names one; both take <code>?model=NAME</code>.</footer>
 </body>
 </html>
 """
 
 _TABLE = """<div class="wide"><table>
-<thead><tr><th>Node</th><th>Address</th><th>Zone</th><th>Models</th><th>Up for</th>
+<thead><tr><th>Node</th><th>Address</th><th>Zone</th><th>Models</th><th>Known for</th>
 <th>Lease ends in</th></tr></thead>
 <tbody>
 {rows}</tbody>

@@ -294,6 +294,13 @@ def test_changes_are_logged_with_fields(site, clock, events):
     ]
 
 
+def test_the_root_says_what_it_is(site):
+    announce(site, node())
+    root = ask(site, "GET", "/").json
+    assert (root["name"], root["ttl_seconds"]) == ("smls-registry", 10.0)
+    assert listing_from_json(root).nodes == (node(),)
+
+
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
 
