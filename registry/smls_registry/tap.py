@@ -34,7 +34,7 @@ Start it, and start a node that announces itself there:
 
 See which nodes live, and ask for the next one that serves a model:
     curl http://127.0.0.1:{PORT}/v1/nodes
-    curl http://127.0.0.1:{PORT}/next?model=flowers
+    curl 'http://127.0.0.1:{PORT}/next?model=flowers'
 
 Classify an image; the upload goes straight to a node:
     curl -L -H 'Expect: 100-continue' -F data=@image.jpg http://127.0.0.1:{PORT}/classify

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 import json
 import os
+import re
 import shutil
 import subprocess
 import urllib.request
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit
 
@@ -162,6 +164,32 @@ def test_an_image_sent_with_curl_never_passes_through(tmp_path, path):
     ((method, received_path, body),) = node.received
     assert (method, received_path) == ("POST", f"/{path}")
     assert image.read_bytes() in body
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_calls_in_the_documentation_work(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "registry.md").read_text()
+    calls = re.findall(r"^curl (?:.*\\\n)*.*$", text, re.MULTILINE)
+    assert len(calls) >= 7
+    (tmp_path / "image.jpg").write_bytes(b"image")
+    with running(REGISTRY, *LOCAL) as registry, target() as node:
+        for number, documented in enumerate(calls):
+            here = documented.replace("http://127.0.0.1:12480/", registry.url)
+            here = here.replace("127.0.0.1:8501", node.address)
+            if "DELETE" in here:
+                continue
+            ended = subprocess.run(
+                here.replace("curl", "curl -sSf", 1),
+                shell=True,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert (number, ended.returncode, ended.stderr) == (number, 0, "")
+            assert ended.stdout
+    assert len(node.received) == 1
 
 
 class ServiceTests(TestCase):
