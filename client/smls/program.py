@@ -30,12 +30,12 @@ BACKLOG = 2048
 class ServerOptions(usage.Options):
     """Options that node and registry have in common.
 
-    Unlike plain ``usage.Options`` they may stand after positional arguments, and the ``guide``
-    that ends ``--help`` keeps its lines.
+    Unlike plain ``usage.Options`` they may stand after positional arguments, and ``examples``
+    follow the help as they are: Twisted would flow them into one paragraph.
     """
 
     longdesc = ""
-    guide = ""
+    examples = ""
 
     optParameters: list[Any] = [
         ["host", None, None, "Address of this machine to listen on; all of them where left out."],
@@ -53,12 +53,15 @@ class ServerOptions(usage.Options):
             raise usage.UsageError(str(error)) from error
         reordered: list[str] = []
         for name, value in named:
-            takes_value = f"{name[2:]}=" in self.longOpt
-            reordered.append(f"{name}={value}" if takes_value else name)
+            is_long = name.startswith("--")
+            takes_value = (
+                f"{name[2:]}=" in self.longOpt if is_long else f"{name[1]}:" in self.shortOpt
+            )
+            reordered += [name, value] if takes_value else [name]
         super().parseOptions([*reordered, "--", *rest])  # type: ignore[no-untyped-call]
 
     def getUsage(self, width: int | None = None) -> str:
-        return f"{super().getUsage(width)}\n{self.guide.strip()}\n"
+        return super().getUsage(width) + (self.examples and f"\n{self.examples}")
 
     def postOptions(self) -> None:
         self["host"] = self["host"] or ""

@@ -1,43 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""What node and registry both need of an HTTP server: early answers, JSON errors, request lines.
-
-A client in the middle of a large upload must still be able to read a refusal. So what needs no
-body (413, 404, 405, 503, a redirect) is answered as soon as the headers are there: the answer is
-written, the sending side of the connection is closed, and what still arrives is thrown away for
-up to ``LINGER_SECONDS``. Closing at once would reset the connection and lose the answer.
-"""
+"""What node and registry say over HTTP: answers, errors as JSON, and a request's head."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
-from io import BytesIO
+from collections.abc import Callable
 from math import ceil
-from typing import Any, Protocol
-from urllib.parse import parse_qs, unquote
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import http
-from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http import datetimeToString
 from twisted.web.http_headers import Headers
-from twisted.web.resource import IResource
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
 
 from smls.errors import SmlsError
 from smls.log import fault
-
-_REQUEST_LINES = Logger(namespace="smls.requests")
-
-LINGER_SECONDS = 2.0
-"""How long a refused upload is read and thrown away before the connection is cut."""
-
-IDLE_SECONDS = 60
-"""An idle connection is closed after this; clients should drop theirs earlier."""
 
 STATUS = {
     "bad_request": 400,
@@ -59,6 +39,8 @@ STATUS = {
 }
 """The HTTP status of an error's code."""
 
+log = Logger(namespace="smls.web")
+
 
 @frozen
 class Answer:
@@ -69,13 +51,27 @@ class Answer:
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
 
+    def all_headers(self) -> Headers:
+        """The answer's headers, Content-Type and Content-Length among them."""
+        headers = Headers()
+        headers.addRawHeader("Content-Type", self.content_type)
+        headers.addRawHeader("Content-Length", str(len(self.body)))
+        for name, value in self.headers:
+            headers.addRawHeader(name, value)
+        return headers
+
+    def closing_headers(self) -> Headers:
+        """The same for an answer that is written past Twisted's own, and ends its connection."""
+        headers = self.all_headers()
+        headers.addRawHeader("Date", datetimeToString().decode("ascii"))
+        headers.addRawHeader("Connection", "close")
+        return headers
+
     def write_to(self, request: Request) -> bytes:
         """Sets the answer's status and headers on ``request``; the body is left to write."""
         request.setResponseCode(self.status)
-        request.setHeader("Content-Type", self.content_type)
-        request.setHeader("Content-Length", str(len(self.body)))
-        for name, value in self.headers:
-            request.setHeader(name, value)
+        for name, values in self.all_headers().getAllRawHeaders():
+            request.responseHeaders.setRawHeaders(name, values)
         return self.body
 
 
@@ -83,7 +79,8 @@ class Answer:
 class Head:
     """A request as far as its headers tell: all that an early answer may be decided by.
 
-    ``length`` is the body's length in bytes, or ``None`` where it is sent in chunks.
+    ``length`` is the body's length in bytes, or ``None`` where it is sent in chunks. ``target``
+    is path and query as they were sent, fit for a redirect's Location.
     """
 
     method: str
@@ -91,24 +88,32 @@ class Head:
     query: dict[str, list[str]]
     headers: Headers
     length: int | None
+    target: str = "/"
+
+    @classmethod
+    def of(cls, method: bytes, uri: bytes, headers: Headers, length: int | None) -> Head:
+        """The head of a request for ``uri``, which may hold any bytes."""
+        target = quote(uri, safe=_PRINTABLE)
+        path, _, query = target.partition("?")
+        arguments = parse_qs(query, keep_blank_values=True) if query else {}
+        return cls(method.decode("latin-1"), unquote(path), arguments, headers, length, target)
 
     def argument(self, name: str) -> str | None:
         """The last value of the query's argument ``name``, if there is one."""
         values = self.query.get(name)
         return values[-1] if values else None
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the path is UTF-8."""
+        try:
+            unquote_to_bytes(self.target.partition("?")[0]).decode()
+        except UnicodeDecodeError:
+            return False
+        return True
 
-class Body(Protocol):
-    """Takes a request's body as it arrives; Twisted rewinds it once it is whole."""
 
-    def write(self, data: bytes, /) -> object: ...
-
-    def tell(self) -> int: ...
-
-    def seek(self, offset: int, whence: int = 0, /) -> object: ...
-
-    def close(self) -> object: ...
-
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 Screen = Callable[[Head], Answer | None]
 """Says for a request with a body whether it is answered before the body has been read."""
@@ -136,8 +141,12 @@ def answer_for(error: SmlsError) -> Answer:
 
 
 def prefers_html(headers: Headers) -> bool:
-    """Whether a page, rather than JSON, is wanted: browsers name ``text/html``, programs do not."""
-    return any("text/html" in accept for accept in headers.getRawHeaders("accept", []))
+    """Whether a page is wanted rather than JSON, as browsers do and programs do not."""
+    from werkzeug.datastructures import MIMEAccept
+    from werkzeug.http import parse_accept_header
+
+    accepted = parse_accept_header(", ".join(headers.getRawHeaders("accept", [])), MIMEAccept)
+    return accepted.best_match(["application/json", "text/html"]) == "text/html"
 
 
 def route_error(app: Any, method: str, path: str) -> Answer | None:
@@ -158,257 +167,22 @@ def errors_as_json(app: Any) -> None:
     """
     from werkzeug.exceptions import HTTPException
 
-    log = Logger(namespace="smls.web")
-
-    @app.handle_errors(SmlsError)  # type: ignore[untyped-decorator]
     def named(request: Request, failure: Failure) -> bytes:
         error = failure.value
         assert isinstance(error, SmlsError)
         return answer_for(error).write_to(request)
 
-    @app.handle_errors(HTTPException)  # type: ignore[untyped-decorator]
     def routing(request: Request, failure: Failure) -> bytes:
         method, path = request.method.decode("latin-1"), request.path.decode("latin-1")
         return _http_error(failure.value, method, path).write_to(request)
 
-    @app.handle_errors(Exception)  # type: ignore[untyped-decorator]
     def ours(request: Request, failure: Failure) -> bytes:
         return answer_for(fault(log, failure)).write_to(request)
 
-
-class Waiters:
-    """Those who wait until a set is empty."""
-
-    def __init__(self) -> None:
-        self._waiting: list[Deferred[None]] = []
-
-    def wait(self, members: Collection[object]) -> Deferred[None]:
-        waiter: Deferred[None] = Deferred()
-        self._waiting.append(waiter)
-        self.tell(members)
-        return waiter
-
-    def tell(self, members: Collection[object]) -> None:
-        if not members:
-            waiting, self._waiting = self._waiting, []
-            for waiter in waiting:
-                waiter.callback(None)
-
-
-class LimitedRequest(Request):
-    """A request whose refusal needs no body, and whose body stays within a bound."""
-
-    site: LimitedSite
-    content: Any
-    started: float = 0.0
-    read_seconds: float = 0.0
-    received: int = 0
-    _refused: bool = False
-    _linger: IDelayedCall | None = None
-
-    def gotLength(self, length: int | None) -> None:
-        super().gotLength(length)  # type: ignore[no-untyped-call]
-        self.site = self.channel.factory
-        self.started = self.site.clock.seconds()
-        # Before the body is there, Twisted keeps the request line on the channel alone.
-        head = _head(self.channel._command, self.channel._path, self.requestHeaders, length)
-        answer = self.site.early_answer(head) if length != 0 else None
-        if answer is not None:
-            self._refuse(answer)
-        else:
-            self.content = self.site.body(head)
-            self.site.in_flight.add(self)
-
-    def handleContentChunk(self, data: bytes) -> None:
-        if self._refused:
-            return
-        self.received += len(data)
-        if self.received > self.site.max_body:
-            self._refuse(self.site.too_large())
-        else:
-            super().handleContentChunk(data)  # type: ignore[no-untyped-call]
-
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        if self._refused:
-            # The whole body has come, so nothing unread can reset the connection.
-            self.channel.loseConnection()
-        else:
-            self.read_seconds = self.age()
-            super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
-
-    def finish(self) -> None:
-        super().finish()  # type: ignore[no-untyped-call]
-        self.site.request_done(self)
-
-    def connectionLost(self, reason: Failure) -> None:
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
-        self.site.request_done(self)
-
-    def age(self) -> float:
-        """Seconds since the request's headers were there."""
-        return self.site.clock.seconds() - self.started
-
-    def head(self) -> Head:
-        """The request's head, once it is processed."""
-        return _head(self.method, self.uri, self.requestHeaders, self.received)
-
-    def summary(self) -> str:
-        """The request and its peer in a few words, whether or not its body is there yet."""
-        method = getattr(self.channel, "_command", self.method).decode("latin-1")
-        path = getattr(self.channel, "_path", self.uri).decode("latin-1")
-        return f"{method} {path} from {self.channel.getPeer()}, {self.age():.1f} s old"
-
-    def _refuse(self, answer: Answer) -> None:
-        self._refused = True
-        self.content = BytesIO()
-        self.site.request_done(self)
-        channel = self.channel
-        self.method, self.uri = channel._command, channel._path
-        self.clientproto = channel._version
-        self.code = answer.status
-        self.sentLength = len(answer.body)
-        # With this header left, Twisted would still ask the client to send the body.
-        self.requestHeaders.removeHeader(b"expect")
-        channel.persistent = False
-        channel.writeHeaders(
-            b"HTTP/1.1",
-            b"%d" % answer.status,
-            RESPONSES.get(answer.status, b"Refused"),
-            _headers(answer),
-        )
-        channel.write(answer.body)
-        transport = channel.transport
-        half_close = getattr(transport, "loseWriteConnection", None)
-        if half_close is not None:
-            half_close()
-        channel.setTimeout(None)
-        self._linger = self.site.clock.callLater(LINGER_SECONDS, channel.loseConnection)
-        self.site.log(self)
-
-
-class LimitedChannel(http.HTTPChannel):
-    """An HTTP/1.1 connection that its site knows of, so that it can be closed with the site."""
-
-    factory: LimitedSite
-
-    def connectionMade(self) -> None:
-        super().connectionMade()  # type: ignore[no-untyped-call]
-        self.factory.connections.add(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.connection_lost(self)
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
-
-
-class LimitedSite(Site):
-    """A site of ``LimitedRequest``s: bodies in memory up to ``max_body`` bytes, one line a request.
-
-    ``screen`` sees the head of each request that has a body and may answer it at once.
-    ``body_for`` makes what a body is written to as it arrives, a ``BytesIO`` where left out.
-    Form bodies are left to the faces: Twisted's own form parsing blocks the reactor.
-    """
-
-    protocol = LimitedChannel  # type: ignore[assignment]
-    noisy = False
-
-    def __init__(
-        self,
-        resource: IResource,
-        clock: IReactorTime,
-        *,
-        max_body: int,
-        screen: Screen,
-        body_for: Callable[[Head], Body] | None = None,
-        idle_seconds: float = IDLE_SECONDS,
-    ) -> None:
-        super().__init__(  # type: ignore[no-untyped-call]
-            resource,
-            requestFactory=LimitedRequest,
-            parsePOSTFormSubmission=False,
-            timeout=idle_seconds,
-            reactor=clock,
-        )
-        self.clock = clock
-        self.max_body = max_body
-        self.connections: set[LimitedChannel] = set()
-        self.in_flight: set[LimitedRequest] = set()
-        self._screen = screen
-        self._body_for = body_for
-        self._idle = Waiters()
-        self._closed = Waiters()
-
-    def getContentFile(self, length: int | None) -> BytesIO:
-        return BytesIO()
-
-    def body(self, head: Head) -> Body:
-        """What the body of the request is written to as it arrives."""
-        return BytesIO() if self._body_for is None else self._body_for(head)
-
-    def when_idle(self) -> Deferred[None]:
-        """Fires as soon as no request is in flight: none half received, none unanswered."""
-        return self._idle.wait(self.in_flight)
-
-    def close_connections(self) -> Deferred[None]:
-        """Closes each connection once what was written to it is sent; fires when all are gone."""
-        for channel in list(self.connections):
-            channel.loseConnection()  # type: ignore[no-untyped-call]
-        return self._closed.wait(self.connections)
-
-    def request_done(self, request: LimitedRequest) -> None:
-        """The request was answered, or its connection is gone."""
-        self.in_flight.discard(request)
-        self._idle.tell(self.in_flight)
-
-    def connection_lost(self, channel: LimitedChannel) -> None:
-        self.connections.discard(channel)
-        self._closed.tell(self.connections)
-
-    def early_answer(self, head: Head) -> Answer | None:
-        answer = self._screen(head)
-        if answer is None and head.length is not None and head.length > self.max_body:
-            return self.too_large()
-        return answer
-
-    def too_large(self) -> Answer:
-        return error_answer(
-            "too_large", f"the body has more than the {self.max_body} bytes that are allowed"
-        )
-
-    def log(self, request: http.Request) -> None:
-        assert isinstance(request, LimitedRequest)
-        peer = request.channel.getPeer()
-        _REQUEST_LINES.info(
-            "{method} {path} {status} {milliseconds:.1f} ms",
-            method=request.method.decode("latin-1"),
-            path=request.uri.decode("latin-1"),
-            status=request.code,
-            milliseconds=request.age() * 1000,
-            peer=getattr(peer, "host", ""),
-            sent=request.sentLength,
-        )
-
-
-def _head(method: bytes, uri: bytes, headers: Headers, length: int | None) -> Head:
-    path, _, query = uri.decode("latin-1").partition("?")
-    return Head(
-        method.decode("latin-1"),
-        unquote(path),
-        parse_qs(query, keep_blank_values=True),
-        headers,
-        length,
-    )
-
-
-def _headers(answer: Answer) -> Headers:
-    headers = Headers({"Connection": ["close"]})
-    headers.addRawHeader("Date", datetimeToString().decode("ascii"))
-    headers.addRawHeader("Content-Type", answer.content_type)
-    headers.addRawHeader("Content-Length", str(len(answer.body)))
-    for name, value in answer.headers:
-        headers.addRawHeader(name, value)
-    return headers
+    # Klein passes the instance first, but only where the application is bound to one.
+    app.handle_errors(SmlsError)(lambda *given: named(*given[-2:]))
+    app.handle_errors(HTTPException)(lambda *given: routing(*given[-2:]))
+    app.handle_errors(Exception)(lambda *given: ours(*given[-2:]))
 
 
 def _http_error(refusal: Any, method: str, path: str) -> Answer:
@@ -419,6 +193,7 @@ def _http_error(refusal: Any, method: str, path: str) -> Answer:
             f"{path} does not take {method}; it takes {allowed}",
             headers=(("Allow", allowed),),
         )
-    if refusal.code == 404:
+    # A redirect is how werkzeug says that doubled slashes would have to go.
+    if refusal.code in (404, 308):
         return error_answer("not_found", f"there is nothing at {path}")
     return error_answer("bad_request", f"{method} {path}: {refusal.name}")

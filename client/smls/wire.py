@@ -28,7 +28,8 @@ REGISTRY_PORT = 12480
 MAX_MODELS = 1000
 """Models that one node may list: 64 kB of JSON hold no more."""
 
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/?#@\s]{1,253}):(?P<port>[0-9]{1,5})")
+# A host is put into redirects, pages and shells, so it is nothing but a host.
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})")
 
 
 @frozen

@@ -29,9 +29,9 @@ class Options(program.ServerOptions):
 
     synopsis = "Usage: smls-node [--graph G.pb --labels L.txt] [--registry URL] [options]"
 
-    guide = """
-Serves image models on this machine over HTTP.
+    longdesc = "Serves image models on this machine over HTTP."
 
+    examples = """\
 With no --graph it serves a small built-in network that reads handwritten digits:
 
     smls-node
@@ -47,7 +47,8 @@ Several models: each --graph begins a new one, and the options after it are that
 
 Announced to a registry, which clients ask where the live nodes are:
 
-    smls-node --registry http://registry:12480"""
+    smls-node --registry http://registry:12480
+"""
 
     optParameters: list[Any] = [
         [

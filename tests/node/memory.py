@@ -3,21 +3,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from http.client import HTTPResponse
 from io import BytesIO
-from typing import Any
 
 import numpy as np
-from attrs import define, field, frozen
+from attrs import field, frozen
 from numpy.typing import NDArray
 from PIL import Image
-from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransportWithDisconnection
 
-from smls.web import LimitedSite
 from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher, Limits
 from smls_node.batchtime import BatchTime
@@ -27,6 +21,7 @@ from smls_node.images import PixelSpec
 from smls_node.runtimes import Signature
 from smls_node.serving import Phase, Serving
 from smls_node.worker import Workers
+from tests.memory import Connection, Reply, parse, request
 
 
 class Brightness:
@@ -80,59 +75,14 @@ def image(brightness: int = 255, kind: str = "PNG", size: int = 8) -> bytes:
     return file.getvalue()
 
 
-@frozen
-class Reply:
-    status: int
-    headers: dict[str, str]
-    body: bytes
+class NodeConnection(Connection):
+    """One client's connection to a node."""
 
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def code(self) -> str:
-        code: str = self.json()["error"]["code"]
-        return code
-
-
-class _Bytes:
-    def __init__(self, data: bytes) -> None:
-        self._file = BytesIO(data)
-
-    def makefile(self, mode: str) -> BytesIO:
-        return self._file
-
-
-def parse(raw: bytes, method: str) -> Reply:
-    response = HTTPResponse(_Bytes(raw), method=method)  # type: ignore[arg-type]
-    response.begin()
-    headers = {name.lower(): value for name, value in response.getheaders()}
-    return Reply(response.status, headers, response.read())
-
-
-@define
-class Connection:
-    """One client's connection to a site."""
-
-    site: LimitedSite
-    transport: StringTransportWithDisconnection
-    protocol: Any
-
-    @classmethod
-    def to(cls, site: LimitedSite) -> Connection:
-        protocol: Any = site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
-        transport = StringTransportWithDisconnection()
-        transport.protocol = protocol
-        protocol.makeConnection(transport)
-        return cls(site, transport, protocol)
-
-    def send(self, data: bytes) -> None:
-        self.protocol.dataReceived(data)
-
-    def reply(self, method: str = "GET") -> Reply:
+    def reply(self) -> Reply:
+        """The answer that came since the last one."""
         raw = self.transport.value()
         self.transport.clear()
-        return parse(raw, method)
+        return parse(raw)
 
 
 class MemoryNode:
@@ -172,14 +122,12 @@ class MemoryNode:
     def request(
         self, method: str, path: str, body: bytes = b"", content_type: str = "", **headers: str
     ) -> Reply:
-        connection = Connection.to(self.site)
-        lines = [f"{method} {path} HTTP/1.1", "Host: node"]
-        if body:
-            lines += [f"Content-Length: {len(body)}", f"Content-Type: {content_type}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        connection.send("\r\n".join([*lines, "", ""]).encode() + body)
+        connection = NodeConnection(self.site)
+        if content_type:
+            headers["Content_Type"] = content_type
+        connection.send(request(method, path, body, **headers))
         self.work()
-        return connection.reply(method)
+        return connection.reply()
 
     def post(self, path: str, *images: bytes, **fields: str) -> Reply:
         content_type, body = form(*images, **fields)

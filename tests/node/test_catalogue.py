@@ -4,10 +4,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memory import MemoryNode, model
 
 from smls.errors import BadRequest, ModelNotFound
 from smls_node.catalogue import Catalogue
+from tests.node.memory import MemoryNode, model
 
 
 def catalogue(*models: tuple[str, str], default: str | None = None) -> Catalogue:

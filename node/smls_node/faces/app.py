@@ -9,7 +9,8 @@ from __future__ import annotations
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 
-from smls.web import Answer, Head, LimitedSite, answer_for, errors_as_json, route_error
+from smls.site import LimitedSite
+from smls.web import Answer, Head, answer_for, errors_as_json, route_error
 from smls_node.faces import forms, health, page
 from smls_node.faces.terms import Terms
 from smls_node.faces.upload import Upload

@@ -8,7 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from smls.errors import BadRequest, SmlsError
-from smls.web import LimitedRequest, answer_for, json_answer
+from smls.site import LimitedRequest
+from smls.web import answer_for, json_answer
 from smls_node.faces.terms import Terms
 from smls_node.faces.upload import Upload
 from smls_node.labels import Prediction

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from smls.web import LimitedRequest, answer_for, json_answer
+from smls.site import LimitedRequest
+from smls.web import answer_for, json_answer
 from smls_node.serving import Serving
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from smls.web import Answer, LimitedRequest, json_answer, prefers_html
+from smls.site import LimitedRequest
+from smls.web import Answer, json_answer, prefers_html
 from smls_node.catalogue import Model
 from smls_node.serving import Serving
 

@@ -8,7 +8,7 @@ from math import isfinite
 from attrs import frozen
 
 from smls.errors import BadRequest
-from smls.web import LimitedRequest
+from smls.site import LimitedRequest
 from smls.wire import LOAD_HEADER, LoadReport
 from smls_node.worker import Times
 

@@ -33,7 +33,7 @@ class Form:
 
 
 class Upload:
-    """Takes a body as it arrives (``smls.web.Body``) and gives its ``form()`` once it is whole."""
+    """Takes a body as it arrives (``smls.site.Body``) and gives its ``form()`` once it is whole."""
 
     def __init__(self, content_type: str) -> None:
         self._received = 0

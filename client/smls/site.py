@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: MIT
+"""An HTTP server that refuses early, keeps bodies in memory, and knows what it has open.
+
+A client in the middle of a large upload must still be able to read a refusal. So what needs no
+body (413, 404, 405, 503, a redirect) is answered as soon as the headers are there: the answer is
+written, the sending side of the connection is closed, and what still arrives is thrown away for
+up to ``LINGER_SECONDS``. Closing at once would reset the connection and lose the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from io import BytesIO
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.http import RESPONSES
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from smls.log import fault
+from smls.web import Answer, Head, Screen, answer_for, error_answer
+from smls.web import log as faults
+
+LINGER_SECONDS = 2.0
+"""How long a refused upload is read and thrown away before the connection is cut."""
+
+IDLE_SECONDS = 60
+"""An idle connection is closed after this; clients should drop theirs earlier."""
+
+CLOSE_SECONDS = 1.0
+"""How long a connection that is being closed may take to send what was written to it."""
+
+# As a class's attribute, a logger would get the class's name for its namespace.
+_requests_log = Logger(namespace="smls.requests")
+
+
+class Body(Protocol):
+    """Takes a request's body as it arrives; Twisted rewinds it once it is whole."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+    def tell(self) -> int: ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> object: ...
+
+    def close(self) -> object: ...
+
+
+class LimitedRequest(Request):
+    """A request whose refusal needs no body, and whose body stays within a bound.
+
+    ``started`` is when its headers were there, ``read_seconds`` how long its body then took.
+    """
+
+    site: LimitedSite
+    content: Any
+    started: float = 0.0
+    read_seconds: float = 0.0
+    received: int = 0
+    _refused: bool = False
+    _linger: IDelayedCall | None = None
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(length)  # type: ignore[no-untyped-call]
+        self.site = self.channel.factory
+        self.started = self.site.clock.seconds()
+        # Before the body is there, Twisted keeps the request line on the channel alone.
+        head = Head.of(self.channel._command, self.channel._path, self.requestHeaders, length)
+        answer = self.site.early_answer(head)
+        if answer is not None:
+            self._refuse(answer)
+        else:
+            self.content = self.site.body(head)
+            self.site.in_flight.add(self)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self.received += len(data)
+        if self.received > self.site.max_body:
+            self._refuse(self.site.too_large())
+        else:
+            super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self._refused:
+            # The whole body has come, so nothing unread can reset the connection.
+            self.channel.loseConnection()
+        else:
+            self.read_seconds = self.age()
+            super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
+
+    def finish(self) -> None:
+        super().finish()  # type: ignore[no-untyped-call]
+        self.site.request_done(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.site.request_done(self)
+
+    def getRequestHostname(self) -> bytes:
+        # Klein gives up on a Host header that is no host name, and no route depends on it.
+        return b"localhost"
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """Answers a fault that no face has caught."""
+        body = answer_for(fault(faults, reason)).write_to(self)
+        self.write(body)  # type: ignore[no-untyped-call]
+        self.finish()
+        return reason
+
+    def age(self) -> float:
+        """Seconds since the request's headers were there."""
+        return self.site.clock.seconds() - self.started
+
+    def head(self) -> Head:
+        """The request's head, once it is processed."""
+        return Head.of(self.method, self.uri, self.requestHeaders, self.received)
+
+    def body(self) -> bytes:
+        """The request's whole body, once it is processed."""
+        self.content.seek(0)
+        return bytes(self.content.read())
+
+    def summary(self) -> str:
+        """The request and its peer in a few words, whether or not its body is there yet."""
+        method = getattr(self.channel, "_command", self.method).decode("latin-1")
+        path = getattr(self.channel, "_path", self.uri).decode("latin-1")
+        return f"{method} {path} from {self.channel.getPeer()}, {self.age():.1f} s old"
+
+    def _refuse(self, answer: Answer) -> None:
+        self._refused = True
+        self.content = BytesIO()
+        self.site.request_done(self)
+        channel = self.channel
+        self.method, self.uri = channel._command, channel._path
+        self.clientproto = channel._version
+        self.code = answer.status
+        self.sentLength = len(answer.body)
+        # With this header left, Twisted would still ask the client to send the body.
+        self.requestHeaders.removeHeader(b"expect")
+        channel.persistent = False
+        channel.writeHeaders(
+            b"HTTP/1.1",
+            b"%d" % answer.status,
+            RESPONSES.get(answer.status, b"Refused"),
+            answer.closing_headers(),
+        )
+        if self.method != b"HEAD":
+            channel.write(answer.body)
+        transport: Any = channel.transport
+        half_close = getattr(transport, "loseWriteConnection", None)
+        if half_close is not None:
+            half_close()
+        channel.setTimeout(None)
+        # By now the answer is read or never will be: a full send buffer must not keep it open.
+        self._linger = self.site.clock.callLater(LINGER_SECONDS, transport.abortConnection)
+        self.site.log(self)
+
+
+class LimitedChannel(http.HTTPChannel):
+    """An HTTP/1.1 connection of a ``LimitedSite``, which knows it while it is open."""
+
+    site: LimitedSite
+
+    def connectionMade(self) -> None:
+        self.site.channels.add(self)
+        super().connectionMade()  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.site.connection_lost(self)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._respondToBadRequestAndDisconnect()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # Twisted's own answer to what is no HTTP has neither a body nor a Content-Type.
+        answer = error_answer("bad_request", "what was sent is no HTTP request that is understood")
+        headers = answer.closing_headers()
+        self.writeHeaders(b"HTTP/1.1", b"400", RESPONSES[400], headers)  # type: ignore[no-untyped-call]
+        self.write(answer.body)  # type: ignore[no-untyped-call]
+        self.loseConnection()  # type: ignore[no-untyped-call]
+
+
+class LimitedSite(Site):
+    """A site of ``LimitedRequest``s: bodies in memory up to ``max_body`` bytes, one line a request.
+
+    ``screen`` sees the head of each request that has a body and may answer it at once.
+    ``body_for`` makes what a body is written to as it arrives, a ``BytesIO`` where left out.
+    Form bodies are left to the faces: Twisted's own form parsing blocks the reactor.
+    """
+
+    noisy = False
+    protocol = LimitedChannel  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        resource: IResource,
+        clock: IReactorTime,
+        *,
+        max_body: int,
+        screen: Screen,
+        body_for: Callable[[Head], Body] | None = None,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            resource,
+            requestFactory=LimitedRequest,
+            parsePOSTFormSubmission=False,
+            timeout=idle_seconds,
+            reactor=clock,
+        )
+        self.clock = clock
+        self.max_body = max_body
+        self.channels: set[LimitedChannel] = set()
+        self.in_flight: set[LimitedRequest] = set()
+        self._screen = screen
+        self._body_for = body_for
+        self._idle = Waiters()
+        self._closed = Waiters()
+
+    def getContentFile(self, length: int | None) -> BytesIO:
+        return BytesIO()
+
+    def body(self, head: Head) -> Body:
+        """What the body of the request is written to as it arrives."""
+        return BytesIO() if self._body_for is None else self._body_for(head)
+
+    def early_answer(self, head: Head) -> Answer | None:
+        """The answer to a request that needs no body, from its head."""
+        if not head.is_text:
+            return error_answer("bad_request", "the path is not UTF-8")
+        if head.length == 0:
+            return None
+        answer = self._screen(head)
+        if answer is None and head.length is not None and head.length > self.max_body:
+            return self.too_large()
+        return answer
+
+    def too_large(self) -> Answer:
+        return error_answer(
+            "too_large", f"the body has more than the {self.max_body} bytes that are allowed"
+        )
+
+    def when_idle(self) -> Deferred[None]:
+        """Fires as soon as no request is in flight: none half received, none unanswered."""
+        return self._idle.wait(self.in_flight)
+
+    def request_done(self, request: LimitedRequest) -> None:
+        """Notes that the request was answered, or that its connection is gone."""
+        self.in_flight.discard(request)
+        self._idle.tell(self.in_flight)
+
+    def close_connections(self) -> Deferred[None]:
+        """Closes the open connections, and fires when none is left.
+
+        What was written is still sent, for up to ``CLOSE_SECONDS``.
+        """
+        late = self.clock.callLater(CLOSE_SECONDS, self._abort_connections)
+        for channel in list(self.channels):
+            channel.loseConnection()  # type: ignore[no-untyped-call]
+        closed = self._closed.wait(self.channels)
+        return closed.addCallback(lambda _: late.cancel() if late.active() else None)
+
+    def connection_lost(self, channel: LimitedChannel) -> None:
+        """Notes that ``channel`` is gone."""
+        self.channels.discard(channel)
+        self._closed.tell(self.channels)
+
+    def log(self, request: http.Request) -> None:
+        assert isinstance(request, LimitedRequest)
+        peer = request.channel.getPeer()
+        _requests_log.info(
+            "{method} {path} {status} {milliseconds:.1f} ms",
+            method=request.method.decode("latin-1"),
+            path=request.uri.decode("latin-1"),
+            status=request.code,
+            milliseconds=request.age() * 1000,
+            peer=getattr(peer, "host", ""),
+            sent=request.sentLength,
+        )
+
+    def _abort_connections(self) -> None:
+        for channel in list(self.channels):
+            transport: Any = channel.transport
+            transport.abortConnection()
+
+
+class Waiters:
+    """Those who wait until a set is empty."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Deferred[None]] = []
+
+    def wait(self, members: Collection[object]) -> Deferred[None]:
+        """Fires once ``members`` is empty, at once if it is."""
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append(waiter)
+        self.tell(members)
+        return waiter
+
+    def tell(self, members: Collection[object]) -> None:
+        """Notes what the set holds now."""
+        if not members:
+            waiting, self._waiting = self._waiting, []
+            for waiter in waiting:
+                waiter.callback(None)

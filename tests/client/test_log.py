@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+import json
+import subprocess
+import sys
+from io import StringIO
+
+import pytest
+from twisted.logger import FileLogObserver, Logger
+
+from smls.log import json_line, text_line
+
+
+def logged(formatter, tell):
+    stream = StringIO()
+    tell(Logger(namespace="smls.test", observer=FileLogObserver(stream, formatter)))
+    return stream.getvalue()
+
+
+def fail(log):
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError:
+        log.failure("it {what}", what="failed")
+
+
+def test_a_text_line_has_time_level_namespace_and_message():
+    line = logged(text_line, lambda log: log.info("{count} nodes", count=3))
+    time, level, namespace, message = line.split(None, 3)
+    assert time.endswith("Z")
+    assert (level, namespace, message) == ("info", "smls.test:", "3 nodes\n")
+
+
+def test_a_json_line_has_the_fields():
+    line = logged(json_line, lambda log: log.warn("{count} nodes", count=3, thing=object()))
+    record = json.loads(line)
+    assert line.count("\n") == 1
+    assert record.pop("time").endswith("Z")
+    assert record == {"level": "warn", "namespace": "smls.test", "message": "3 nodes", "count": 3}
+
+
+@pytest.mark.parametrize("formatter", [text_line, json_line])
+def test_a_failure_brings_its_traceback(formatter):
+    line = logged(formatter, fail)
+    assert "it failed" in line
+    assert "Traceback" in line
+    assert "RuntimeError: broken" in line
+
+
+def test_importing_configures_no_logging():
+    check = (
+        "import smls.log, smls.web, smls.program, smls.wire, sys\n"
+        "from twisted.logger import globalLogBeginner\n"
+        "assert globalLogBeginner._temporaryObserver is not None\n"
+        "assert 'twisted.internet.reactor' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
