@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from smls import site
+import smls.site
 from smls.errors import BadImage, Overloaded
 from smls.site import CLOSE_SECONDS, LINGER_SECONDS, LimitedSite
 from smls.web import Answer, error_answer, errors_as_json, json_answer
@@ -361,7 +361,7 @@ class SocketTests(TestCase):
         assert parse(answer).status == 413
 
     async def test_a_client_that_never_stops_is_cut(self):
-        self.patch(site, "LINGER_SECONDS", 0.05)
+        self.patch(smls.site, "LINGER_SECONDS", 0.05)
         head = request("POST", "/", Transfer_Encoding="chunked")
         chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
         await deferToThread(upload, self.port, head, chunk, 10**9)
