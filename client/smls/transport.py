@@ -39,7 +39,7 @@ from twisted.web.client import (
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from smls.errors import NodeUnreachable
@@ -122,12 +122,12 @@ class Transport:
     ) -> Reply:
         endpoints = _Endpoints(self._reactor)
         agent = Agent.usingEndpointFactory(self._reactor, endpoints, pool)
-        client = HTTPClient(agent, data_to_body_producer=_Body)
+        client = HTTPClient(_At(agent, url), data_to_body_producer=_Body)
         headers = {} if body is None else {"Content-Type": "application/octet-stream"}
         try:
             response = await client.request(
                 method,
-                url,
+                "http://node",
                 headers=headers,  # type: ignore[arg-type]
                 data=body or None,
                 allow_redirects=False,
@@ -170,6 +170,24 @@ class _Endpoints:
         return connecting.addTimeout(
             CONNECT_SECONDS, self._reactor, lambda _, __: Failure(NodeUnreachable(message))
         )
+
+
+@implementer(IAgent)
+@frozen
+class _At:
+    """Requests at ``url``, whatever else is asked for: treq itself takes no IPv6 addresses."""
+
+    agent: Agent
+    url: str
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        return self.agent.request(method, self.url.encode("ascii"), headers, bodyProducer)
 
 
 @implementer(IStreamClientEndpoint)

@@ -58,7 +58,7 @@ class FakeServer:
         self.losses: list[tuple[int, Deferred[None]]] = []
         self.port = 0
 
-    def start(self, reactor: Any, port: int = 0) -> None:
+    def start(self, reactor: Any, port: int = 0, interface: str = "127.0.0.1") -> None:
         server = self
 
         class Factory(HTTPFactory):
@@ -71,7 +71,7 @@ class FakeServer:
 
         factory = Factory(reactor=reactor)
         factory.server = self
-        self._listening = reactor.listenTCP(port, factory, interface="127.0.0.1")
+        self._listening = reactor.listenTCP(port, factory, interface=interface)
         self.port = self._listening.getHost().port
 
     @property

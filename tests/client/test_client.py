@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.client.fleet import (
+from fleet import (
     ClockedReactor,
     FakeNode,
     FakeRegistry,
