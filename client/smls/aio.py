@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from threading import Thread
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred
+from twisted.internet.posixbase import PosixReactorBase
+from twisted.python.threadpool import ThreadPool
 
 from smls import client
 from smls.balancer import Balancer
 from smls.client import TIMEOUT_SECONDS, Image, check_places, check_timeout
 from smls.errors import ClientClosed
-from smls.reactors import LoopReactor
 from smls.results import Classification
 from smls.wire import NodeRecord
 
@@ -40,7 +43,7 @@ class Client:
         self._balancer = balancer
         self._timeout_seconds = check_timeout(timeout)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._reactor: LoopReactor | None = None
+        self._reactor: _LoopReactor | None = None
         self._client: client.Client | None = None
         self._closed = False
 
@@ -90,7 +93,7 @@ class Client:
         elif self._loop is not running:
             raise ClientClosed("the client belongs to another event loop; make one in this loop")
         if self._client is None:
-            self._reactor = LoopReactor(running)
+            self._reactor = _LoopReactor(running)
             self._client = client.Client(
                 self._registries,
                 nodes=self._nodes,
@@ -102,3 +105,34 @@ class Client:
 
     def _future(self, deferred: Deferred[T]) -> asyncio.Future[T]:
         return deferred.asFuture(asyncio.get_running_loop())
+
+
+class _LoopReactor(AsyncioSelectorReactor):
+    """A reactor on an asyncio loop that runs already, and that goes on after the reactor stops."""
+
+    _registerAsIOThread = False
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.startRunning(installSignalHandlers=False)
+
+    def installWaker(self) -> None:
+        """Nothing: threads wake the loop by its own means."""
+
+    def getThreadPool(self) -> ThreadPool:
+        pool = super().getThreadPool()
+        # A client that was never closed does not hold the interpreter back.
+        pool.threadFactory = _DaemonThread
+        return pool
+
+    def crash(self) -> None:
+        PosixReactorBase.crash(self)  # without stopping the loop, which is not ours
+
+    def finish(self) -> None:
+        """Closes what is open on this reactor, and its threads."""
+        self.fireSystemEvent("shutdown")
+
+
+class _DaemonThread(Thread):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named, daemon=True)

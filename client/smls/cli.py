@@ -46,7 +46,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Classify images: files, directories, names on standard input.")
 @place_options
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--model", metavar="NAME", help="The model to ask.  [default: each node's first]")
@@ -156,7 +156,7 @@ def nodes(context: click.Context, model: str | None, as_json: bool) -> int:
     return 0
 
 
-@cli.command()
+@cli.command(short_help="Print the script for completion in a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
     """Print the script that completes smls-client's commands in a shell.

@@ -44,7 +44,7 @@ def place_options(command: F) -> F:
         ),
         _option(
             "--timeout",
-            type=click.FloatRange(0, 1e6, min_open=True, max_open=True),
+            type=click.FloatRange(0, min_open=True),
             metavar="SECONDS",
             help="How long one call may take.  [default: 30]",
         ),

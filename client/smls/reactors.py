@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Reactors that are never installed, so that a program's own reactor or loop goes untouched."""
+"""A reactor for a thread of one's own. It is never installed, so the program's goes untouched."""
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
-from threading import Thread
 from typing import Any
 
-from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.posixbase import PosixReactorBase
-from twisted.python.threadpool import ThreadPool
 
 
 def thread_reactor() -> PosixReactorBase:
@@ -37,34 +33,3 @@ def dispose(reactor: Any) -> None:
     poller = getattr(reactor, "_poller", None)
     if poller is not None:
         poller.close()
-
-
-class LoopReactor(AsyncioSelectorReactor):
-    """A reactor on an asyncio loop that runs already, and that goes on after the reactor stops."""
-
-    _registerAsIOThread = False
-
-    def __init__(self, loop: AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self.startRunning(installSignalHandlers=False)
-
-    def installWaker(self) -> None:
-        """Nothing: threads wake the loop by its own means."""
-
-    def getThreadPool(self) -> ThreadPool:
-        pool = super().getThreadPool()
-        # A client that was never closed does not hold the interpreter back.
-        pool.threadFactory = _DaemonThread
-        return pool
-
-    def crash(self) -> None:
-        PosixReactorBase.crash(self)  # without stopping the loop, which is not ours
-
-    def finish(self) -> None:
-        """Closes what is open on this reactor, and its threads."""
-        self.fireSystemEvent("shutdown")
-
-
-class _DaemonThread(Thread):
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named, daemon=True)

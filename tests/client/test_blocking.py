@@ -167,7 +167,7 @@ assert "twisted.internet.reactor" not in sys.modules
 
 def test_an_interpreter_ends_without_close(fleet: FleetThread) -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", PROGRAM, fleet.registry.url],
+        [sys.executable, "-X", "dev", "-c", PROGRAM, f"http://localhost:{fleet.registry.port}"],
         capture_output=True,
         text=True,
         timeout=60,
