@@ -12,13 +12,14 @@ The laws of the kept connections:
 
 from __future__ import annotations
 
+from socket import SOCK_STREAM, getaddrinfo
 from typing import Any
 
 from attrs import frozen
 from treq.client import HTTPClient
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -27,6 +28,7 @@ from twisted.internet.error import (
 )
 from twisted.internet.interfaces import IConsumer, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.web.client import (
     URI,
@@ -156,11 +158,9 @@ class _Endpoints:
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         host = uri.host.decode("ascii").strip("[]")
         # An address needs no resolver, and so no thread.
-        if isIPAddress(host):
-            return _Endpoint(self, TCP4ClientEndpoint(self._reactor, host, uri.port))
-        if isIPv6Address(host):
-            return _Endpoint(self, TCP6ClientEndpoint(self._reactor, host, uri.port))
-        return _Endpoint(self, HostnameEndpoint(self._reactor, host, uri.port))
+        if isIPAddress(host) or isIPv6Address(host):
+            return _Endpoint(self, _address_endpoint(self._reactor, host, uri.port))
+        return _Endpoint(self, _NameEndpoint(self._reactor, host, uri.port))
 
     def connect(self, endpoint: Any, factory: IProtocolFactory) -> Deferred[Any]:
         self.connected = True
@@ -198,6 +198,48 @@ class _Endpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
         return self.owner.connect(self.endpoint, protocolFactory)
+
+
+def _address_endpoint(reactor: Any, host: str, port: int, seconds: float = 30) -> Any:
+    kind = TCP6ClientEndpoint if isIPv6Address(host) else TCP4ClientEndpoint
+    return kind(reactor, host, port, seconds)
+
+
+@implementer(IStreamClientEndpoint)
+@frozen
+class _NameEndpoint:
+    """Tries the addresses of a name in turn; Twisted's own would import the global reactor."""
+
+    reactor: Any
+    host: str
+    port: int
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> Any:
+        try:
+            found = await deferToThreadPool(
+                self.reactor,
+                self.reactor.getThreadPool(),
+                getaddrinfo,
+                self.host,
+                self.port,
+                type=SOCK_STREAM,
+            )
+        except OSError as error:
+            raise DNSLookupError(str(error)) from error
+        addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+        refusal = ConnectError()
+        for address in addresses:
+            share = CONNECT_SECONDS / len(addresses)
+            try:
+                return await _address_endpoint(self.reactor, address, self.port, share).connect(
+                    factory
+                )
+            except ConnectError as error:
+                refusal = error
+        raise refusal
 
 
 @implementer(IBodyProducer)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from socket import gaierror
+from threading import Event
 from typing import Any
 
 from fleet import ClockedReactor, FakeServer, half, hang, reset, respond
@@ -10,6 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, inlineCallbacks
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from smls import transport
@@ -58,8 +61,32 @@ class Requests(TestCase):
 
     async def test_names_are_looked_up(self) -> None:
         server = self.server(echo)
-        reply = await self.post(f"http://localhost:{server.port}/")
-        assert reply.status == 200
+        for _ in range(2):
+            reply = await self.post(f"http://localhost:{server.port}/")
+            assert reply.status == 200
+        assert server.connections == 1
+        url = f"http://localhost:{server.port}/"
+        await server.stop()
+        error = await self.assertFailure(self.post(url), NodeUnreachable)
+        assert str(error) == "refused the connection"
+
+    async def test_a_name_that_is_none(self) -> None:
+        def unknown(*_: object, **__: object) -> None:
+            raise gaierror("Name or service not known")
+
+        self.patch(transport, "getaddrinfo", unknown)
+        error = await self.assertFailure(self.post("http://none.invalid/"), NodeUnreachable)
+        assert str(error) == "its name cannot be looked up"
+
+    async def test_a_name_that_is_never_found(self) -> None:
+        looking, done = Event(), Event()
+        self.addCleanup(done.set)
+        self.patch(transport, "getaddrinfo", lambda *_, **__: (looking.set(), done.wait(), [])[2])
+        call = self.post("http://none.invalid/")
+        await deferToThread(looking.wait)
+        self.reactor.clock.advance(1.0)
+        error = await self.assertFailure(call, NodeUnreachable)
+        assert str(error) == "did not accept a connection within 1 s"
 
     async def test_ipv6(self) -> None:
         server = self.server(echo, "::1")
