@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -104,7 +105,9 @@ class Lookup(Fleet):
     async def test_an_image_may_be_bytes_a_path_or_a_file(self) -> None:
         _, (node,) = self.fleet("a")
         client = self.client(nodes=[node.address])
-        path = Path(self.mktemp())
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name, "daisy.jpg")
         path.write_bytes(IMAGE)
         for image in (IMAGE, bytearray(IMAGE), memoryview(IMAGE), path, str(path)):
             await client.classify(image)
