@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""The client for asyncio programs: ``smls.aio.Client``, on the loop that runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from threading import Thread
+from types import TracebackType
+from typing import Any, TypeVar
+
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.defer import Deferred
+from twisted.internet.posixbase import PosixReactorBase
+from twisted.python.threadpool import ThreadPool
+
+from smls import client
+from smls.balancer import Balancer
+from smls.client import TIMEOUT_SECONDS, Image, check_places, check_timeout
+from smls.errors import ClientClosed
+from smls.results import Classification
+from smls.wire import NodeRecord
+
+T = TypeVar("T")
+
+
+class Client:
+    """Classifies images as ``smls.Client`` does; its calls are coroutines.
+
+    It belongs to the event loop of its first call. Cancelling a task cuts its request off.
+    The arguments are those of ``smls.Client``, less the reactor.
+    """
+
+    def __init__(
+        self,
+        *registries: str | Iterable[str],
+        nodes: Iterable[str] = (),
+        balancer: Balancer | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
+        self._nodes = tuple(nodes)
+        self._registries = check_places(registries, self._nodes)
+        self._balancer = balancer
+        self._timeout_seconds = check_timeout(timeout)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reactor: _LoopReactor | None = None
+        self._client: client.Client | None = None
+        self._closed = False
+
+    async def classify(
+        self,
+        image: Image,
+        model: str | None = None,
+        top: int = 5,
+        timeout: float | None = None,
+    ) -> Classification:
+        """The ``top`` labels for ``image``; it raises what ``smls.Client.classify`` raises."""
+        return await self._future(self._opened().classify(image, model, top, timeout))
+
+    async def nodes(
+        self, model: str | None = None, timeout: float | None = None
+    ) -> tuple[NodeRecord, ...]:
+        """The live nodes that serve ``model``, all of them where none is named; maybe none."""
+        return await self._future(self._opened().nodes(model, timeout))
+
+    async def close(self) -> None:
+        """Ends calls in flight with ``ClientClosed`` and closes the connections."""
+        self._closed = True
+        if self._client is None or self._reactor is None:
+            return
+        inner, reactor = self._client, self._reactor
+        self._client = self._reactor = None
+        await self._future(inner.close())
+        reactor.finish()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _opened(self) -> client.Client:
+        if self._closed:
+            raise ClientClosed("the client is closed")
+        running = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = running
+        elif self._loop is not running:
+            raise ClientClosed("the client belongs to another event loop; make one in this loop")
+        if self._client is None:
+            self._reactor = _LoopReactor(running)
+            self._client = client.Client(
+                self._registries,
+                nodes=self._nodes,
+                reactor=self._reactor,
+                balancer=self._balancer,
+                timeout=self._timeout_seconds,
+            )
+        return self._client
+
+    def _future(self, deferred: Deferred[T]) -> asyncio.Future[T]:
+        return deferred.asFuture(asyncio.get_running_loop())
+
+
+class _LoopReactor(AsyncioSelectorReactor):
+    """A reactor on an asyncio loop that runs already, and that goes on after the reactor stops."""
+
+    _registerAsIOThread = False
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.startRunning(installSignalHandlers=False)
+
+    def installWaker(self) -> None:
+        """Nothing: threads wake the loop by its own means."""
+
+    def getThreadPool(self) -> ThreadPool:
+        pool = super().getThreadPool()
+        # A client that was never closed does not hold the interpreter back.
+        pool.threadFactory = _DaemonThread
+        return pool
+
+    def crash(self) -> None:
+        PosixReactorBase.crash(self)  # without stopping the loop, which is not ours
+
+    def finish(self) -> None:
+        """Closes what is open on this reactor, and its threads."""
+        self.fireSystemEvent("shutdown")
+
+
+class _DaemonThread(Thread):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named, daemon=True)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""What a call brings back, and how it is read from a node's answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attrs import frozen
+
+from smls.errors import NodeFault, SmlsError, from_code
+
+
+@frozen
+class Prediction:
+    """One label and how sure the model is of it, 0 to 1."""
+
+    label: str
+    score: float
+
+
+@frozen
+class Classification:
+    """What a node said about one image; ``predictions`` come best first.
+
+    ``node`` is the name of the node that answered, ``address`` its ``host:port``.
+    """
+
+    model: str
+    version: str
+    node: str
+    address: str
+    predictions: tuple[Prediction, ...]
+
+
+def read_classification(body: bytes, address: str) -> Classification:
+    """The classification in a node's answer.
+
+    :raises NodeFault: where the answer is none, showing how it begins.
+    """
+    try:
+        value = json.loads(body)
+        return Classification(
+            model=_text(value["model"]),
+            version=_text(value["version"]),
+            node=_text(value["node"]),
+            address=address,
+            predictions=tuple(
+                Prediction(_text(item["label"]), _number(item["score"]))
+                for item in value["predictions"]
+            ),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise NodeFault(f"its answer is no classification: {_beginning(body)}") from error
+
+
+def read_error(status: int, body: bytes, retry_after: str | None) -> SmlsError:
+    """The error that an answer with ``status`` tells; a ``NodeFault`` where it tells none."""
+    try:
+        error = json.loads(body)["error"]
+        code, message = _text(error["code"]), _text(error["message"])
+    except (ValueError, TypeError, KeyError):
+        return NodeFault(f"it answered {status} as no node does: {_beginning(body)}")
+    seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
+    return from_code(code, message, retry_after_seconds=seconds)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(value)
+    return float(value)
+
+
+def _beginning(body: bytes) -> str:
+    text = body[:81].decode("utf-8", "replace").strip()
+    return repr(text if len(body) <= 80 else f"{text[:77]}...") if text else "nothing"
