@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from smls.balancer import Balancer, RoundRobin
-from smls.directory import Directory, FixedNodes, RegistryDirectory, node_address, registry_url
+from smls.directory import Directory, FixedNodes, RegistryDirectory, node_address
 from smls.errors import (
     BadRequest,
     ClientClosed,
@@ -31,7 +31,7 @@ from smls.errors import (
 from smls.health import Suspects
 from smls.results import Classification, read_classification, read_error
 from smls.transport import Transport
-from smls.wire import NodeRecord
+from smls.wire import NodeRecord, registry_url
 
 T = TypeVar("T")
 

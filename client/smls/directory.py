@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -31,7 +30,7 @@ from smls.errors import (
     RegistryUnavailable,
 )
 from smls.transport import Transport
-from smls.wire import Listing, NodeRecord, listing_from_json, split_address
+from smls.wire import Listing, NodeRecord, listing_from_json, registry_url, split_address
 
 REFRESH_SECONDS = 2.0
 
@@ -214,27 +213,6 @@ class RegistryDirectory:
 
     def _told(self) -> str:
         return "; ".join(f"{url}: {self._reasons.get(url, '?')}" for url in self._registries)
-
-
-def registry_url(text: str) -> str:
-    """``http://HOST:PORT`` without a slash at its end; ``http://`` may be left out.
-
-    >>> registry_url("registry:12480")
-    'http://registry:12480'
-
-    :raises BadRequest: where it is no such address, or asks for https.
-    """
-    url = (text if "://" in text else f"http://{text}").rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme == "https":
-        raise BadRequest(f"https is not spoken yet: got {text!r}, wanted http://HOST:PORT")
-    try:
-        lawful = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        lawful = False
-    if not lawful or parts.query or parts.fragment or "@" in parts.netloc or not text.isascii():
-        raise BadRequest(f"registry: got {text!r}, wanted http://HOST:PORT")
-    return url
 
 
 def node_address(text: str) -> str:

@@ -10,6 +10,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from attrs import frozen
@@ -22,9 +23,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from smls import program
+from smls.address import Advertise
 from smls.errors import SmlsError
-from smls.wire import join_address
+from smls.wire import NodeRecord, join_address
 from smls_node import loading, machine, tuning
+from smls_node.announcement import Announcement
 from smls_node.arrangement import Arrangement
 from smls_node.batcher import Limits
 from smls_node.catalogue import Catalogue, Model
@@ -34,9 +37,6 @@ from smls_node.settings import ModelSettings
 
 DEADLINE_SECONDS = 0.05
 """How often it is looked whose deadline has come: an answer of 504 is late by so much at most."""
-
-CLOSE_SECONDS = 1.0
-"""How long connections have to take in their last answers once no request is in flight."""
 
 
 @frozen
@@ -51,6 +51,10 @@ class NodeSettings:
     limits: Limits
     told: Arrangement | None
     findings: Path
+    registries: tuple[str, ...]
+    mdns: bool
+    advertise: str
+    zone: str
     request_timeout: float
     max_upload: int
     max_pixels: int
@@ -64,6 +68,7 @@ class NodeService(Service):
 
     def __init__(self, reactor: Any, settings: NodeSettings) -> None:
         self.exit_status = 0
+        self._id = token_hex(8)
         self._reactor = reactor
         self._settings = settings
         self._serving = Serving(
@@ -79,6 +84,7 @@ class NodeService(Service):
         self._deadlines = LoopingCall(self._serving.expire)
         self._deadlines.clock = reactor
         self._port: IListeningPort | None = None
+        self._announcement: Announcement | None = None
 
     def startService(self) -> None:
         """Listens at once and loads in a thread; requests are refused until that is done.
@@ -113,6 +119,8 @@ class NodeService(Service):
         After the drain timeout the process ends at once, with status 1.
         """
         super().stopService()  # type: ignore[no-untyped-call]
+        if self._announcement is not None:
+            yield self._announcement.withdraw()
         self._serving.phase = Phase.DRAINING
         self.log.info("draining {count} requests", count=len(self._site.in_flight))
         giving_up = self._reactor.callLater(self._settings.drain_timeout, self._give_up)
@@ -120,8 +128,7 @@ class NodeService(Service):
         giving_up.cancel()
         assert self._port is not None
         yield self._port.stopListening()
-        closed = self._site.close_connections()
-        yield closed.addTimeout(CLOSE_SECONDS, self._reactor).addErrback(lambda _: None)
+        yield self._site.close_connections()
         if self._deadlines.running:
             self._deadlines.stop()
         for model in self._serving.catalogue.models:
@@ -164,11 +171,34 @@ class NodeService(Service):
             model.workers.start()
         self._deadlines.start(DEADLINE_SECONDS, now=False)
         self._serving.phase = Phase.READY
+        self._announce()
         url = f"http://{join_address(self._settings.host or '127.0.0.1', self.port)}"
         names = ", ".join(f"{model.name} version {model.version}" for model in models)
         where = self._settings.host or "all addresses"
         print(f"smls-node: ready at {url}/ with {names}, listening on {where}")
         print(f"try: curl -F data=@image.jpg {url}/classify", flush=True)
+
+    def _announce(self) -> None:
+        settings = self._settings
+        announcement = self._announcement = Announcement(
+            self._reactor,
+            settings.registries,
+            Advertise(self.port, settings.host, settings.advertise),
+            self._record,
+            mdns=settings.mdns and not settings.registries,
+        )
+        announcement.start()
+
+    def _record(self, address: str) -> NodeRecord:
+        """The node as it announces itself under ``address``."""
+        return NodeRecord(
+            id=self._id,
+            address=address,
+            name=self._serving.node,
+            zone=self._settings.zone,
+            protocols=("forms",),
+            models=tuple(model.record() for model in self._serving.catalogue.models),
+        )
 
     def _failed(self, failure: Failure) -> None:
         self.exit_status = 1
@@ -203,6 +233,10 @@ def make_service(options: Any) -> NodeService:
             limits=options.limits(),
             told=_told(options),
             findings=options["findings"] or machine.cache_folder() / "findings",
+            registries=tuple(options["registries"]),
+            mdns=not options["no-mdns"],
+            advertise=options["advertise"] or "",
+            zone=options["zone"] or "",
             request_timeout=options["request-timeout"],
             max_upload=options["max-upload"],
             max_pixels=options["max-pixels"],

@@ -23,8 +23,7 @@ from twisted.logger import Logger
 
 from smls_node import machine
 from smls_node.arrangement import BATCHES, Arrangement, Measured, candidates, choose, workers_for
-from smls_node.runtimes import GraphFiles
-from smls_node.runtimes.tensorflow import accelerators, load
+from smls_node.runtimes import GraphFiles, tensorflow
 
 CHILD_SECONDS = 60.0
 """A child that takes longer is given up, and the model is run as most models run best."""
@@ -107,22 +106,34 @@ def _child() -> None:
     """Measures each candidate in a fork of its own, and prints a line of JSON for each."""
     settings = json.loads(sys.stdin.read())
     files = GraphFiles(**{**settings, "graph": Path(settings["graph"])})
-    import tensorflow
+    tensorflow.preload()
+    # Asking for GPUs opens them, and an opened one does not survive a fork.
+    gpus = int(_in_fork(lambda: str(tensorflow.accelerators())))
+    for threads, runs in candidates(machine.cores(), gpus):
+        measured = _in_fork(
+            lambda threads=threads, runs=runs: json.dumps(asdict(_measure(files, threads, runs)))  # type: ignore[misc]
+        )
+        print(measured, flush=True)
 
-    tensorflow.__version__  # noqa: B018  # imported once, here, for all the forks
-    for threads, runs in candidates(machine.cores(), accelerators()):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                print(json.dumps(asdict(_measure(files, threads, runs))), flush=True)
-            finally:
-                # The session's threads would keep a usual exit waiting.
-                os._exit(0)
-        os.waitpid(pid, 0)
+
+def _in_fork(work: Callable[[], str]) -> str:
+    """What ``work`` gives in a fork of this process; empty where it fails there."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.write(writing, work().encode())
+        finally:
+            # The session's threads would keep a usual exit waiting.
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        text = answer.read()
+    os.wait()
+    return text
 
 
 def _measure(files: GraphFiles, threads: int, runs: int) -> Measured:
-    model = load(files, operator_threads=threads, runs=runs)
+    model = tensorflow.load(files, operator_threads=threads, runs=runs)
     example = model.example
     alone = _seconds(lambda: model.infer([example]), 1)
     sizes = BATCHES if model.signature.batches else BATCHES[:1]

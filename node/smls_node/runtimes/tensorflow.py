@@ -7,6 +7,7 @@ the graph, and lives as long as the model does. TensorFlow is imported by this m
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,6 +58,13 @@ class TensorFlowGraph:
         return np.asarray(answer, np.float32).reshape(-1, self.signature.classes)
 
 
+def preload() -> None:
+    """Imports TensorFlow, which takes seconds, and nothing more."""
+    # Its start-up notices are for people who build TensorFlow, not for those who serve with it.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    importlib.import_module("tensorflow")
+
+
 def accelerators() -> int:
     """How many GPUs TensorFlow sees."""
     import tensorflow as tf
@@ -73,8 +81,7 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
     :raises ModelUnusable: where the file is no frozen graph that this TensorFlow knows, a layer
         is not there or not to be found, or the first run fails.
     """
-    # Its start-up notices are for people who build TensorFlow, not for those who serve with it.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    preload()
     import tensorflow as tf
 
     graph = tf.Graph()
