@@ -8,6 +8,7 @@ measures, and is gone. ``python -m smls_node.tuning`` is that child.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -37,19 +38,24 @@ log = Logger()
 def arrangement_for(files: GraphFiles, folder: Path) -> Arrangement:
     """The finding in ``folder`` for this graph on this machine; measured now if there is none.
 
-    Where measuring fails, one single-threaded run a core, and a line in the log. Blocks.
+    Where measuring fails, one single-threaded run a core, and a line in the log. Blocks, and
+    waits for another process that is measuring.
     """
     finding = folder / f"{machine.file_hash(files.graph)}-{machine.fingerprint('tensorflow')}.json"
-    known = _read(finding)
-    if known is not None:
-        return known
     try:
-        found = choose(_measured_in_child(files), machine.cores())
+        folder.mkdir(parents=True, exist_ok=True)
+        # Two nodes that measure at the same time would measure each other.
+        with finding.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = _read(finding)
+            if known is not None:
+                return known
+            found = choose(_measured_in_child(files), machine.cores())
+            _write(finding, found)
+            return found
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         log.warn("{graph}: could not be measured: {error}", graph=str(files.graph), error=error)
         return usual(machine.cores())
-    _write(finding, found)
-    return found
 
 
 def usual(cores: int) -> Arrangement:
@@ -93,13 +99,9 @@ def _read(finding: Path) -> Arrangement | None:
 
 
 def _write(finding: Path, found: Arrangement) -> None:
-    try:
-        finding.parent.mkdir(parents=True, exist_ok=True)
-        draft = finding.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(asdict(found)))
-        draft.replace(finding)
-    except OSError as error:
-        log.warn("the finding is not kept: {error}", error=error)
+    draft = finding.with_suffix(".new")
+    draft.write_text(json.dumps(asdict(found)))
+    draft.replace(finding)
 
 
 def _child() -> None:
