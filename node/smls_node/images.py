@@ -52,7 +52,20 @@ def decode(data: bytes, spec: PixelSpec, max_pixels: int) -> NDArray[np.float32]
         upright = ImageOps.exif_transpose(_colours(image, spec.channels))
         sized = upright.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     pixels = np.asarray(sized, np.float32).reshape(spec.height, spec.width, spec.channels)
+    return scaled(pixels, spec)
+
+
+def scaled(pixels: NDArray[np.float32], spec: PixelSpec) -> NDArray[np.float32]:
+    """float32 pixel values of 0-255 as the model takes them."""
     return (pixels - np.float32(spec.mean)) / np.float32(spec.std)
+
+
+def enlarged(picture: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.float32]:
+    """A small uint8[h, w, 3] picture as float32[H, W, C] of 0-255, smoothly enlarged."""
+    size = (spec.width, spec.height)
+    image = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
+    sized = image.convert("L") if spec.channels == 1 else image
+    return np.asarray(sized, np.float32).reshape(spec.height, spec.width, spec.channels)
 
 
 def as_jpeg(data: bytes, max_pixels: int) -> bytes:

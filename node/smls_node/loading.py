@@ -4,22 +4,31 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
+from twisted.logger import Logger
 
-from smls.errors import ModelUnusable
-from smls_node import embedded, tuning
+from smls.errors import ModelUnusable, SmlsError
+from smls_node import acceleration, embedded, tuning
+from smls_node.acceleration import Proof
 from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher, Limits
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
 from smls_node.labels import read_labels
-from smls_node.runtimes import GraphFiles, tensorflow
+from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
 from smls_node.settings import ModelSettings
 from smls_node.worker import Workers
+
+PROOF_SECONDS = 180.0
+"""A proof that takes longer is given up, and the model stays in its session."""
+
+log = Logger()
 
 EMBEDDED = ModelSettings(embedded.GRAPH, embedded.LABELS, name="digits")
 """What is served where no model is named."""
@@ -28,13 +37,15 @@ EMBEDDED = ModelSettings(embedded.GRAPH, embedded.LABELS, name="digits")
 @frozen
 class Means:
     """What loading needs besides the model: where findings are kept, and what workers are made
-    of (``Workers``). ``told`` is how to run the models, where the operator said so."""
+    of (``Workers``). ``told`` is how to run the models, where the operator said so, and
+    ``accelerate`` which engine is to be tried: ``auto``, one's name, or ``off``."""
 
     findings: Path
     limits: Limits
     seconds: Callable[[], float]
     wake: Callable[..., Any]
     told: Arrangement | None = None
+    accelerate: str = "off"
 
 
 def load(settings: ModelSettings, means: Means) -> Model:
@@ -44,21 +55,10 @@ def load(settings: ModelSettings, means: Means) -> Model:
     """
     assert settings.labels is not None
     labels = read_labels(settings.labels)
-    files = GraphFiles(
-        settings.graph,
-        settings.input_layer,
-        settings.output_layer,
-        settings.mean,
-        settings.std,
-        settings.height,
-        settings.width,
-    )
     if not settings.graph.is_file():
         raise ModelUnusable(f"{settings.graph}: there is no such file")
-    arrangement = means.told or tuning.arrangement_for(files, means.findings)
-    runtime = tensorflow.load(
-        files, operator_threads=arrangement.operator_threads, runs=arrangement.runs
-    )
+    files = files_of(settings)
+    runtime, arrangement = _accelerated(files, means) or _session(files, means)
     classes = runtime.signature.classes
     if classes != len(labels):
         runtime.unload()
@@ -74,6 +74,72 @@ def load(settings: ModelSettings, means: Means) -> Model:
     )
     workers = Workers(batcher, runtime.infer, arrangement.runs, means.seconds, means.wake, name)
     return Model(name, settings.version, labels, runtime, arrangement, workers)
+
+
+def files_of(settings: ModelSettings) -> GraphFiles:
+    """The graph and how it is to be fed."""
+    return GraphFiles(
+        settings.graph,
+        settings.input_layer,
+        settings.output_layer,
+        settings.mean,
+        settings.std,
+        settings.height,
+        settings.width,
+    )
+
+
+def _session(files: GraphFiles, means: Means) -> tuple[Runtime, Arrangement]:
+    found = means.told or tuning.arrangement_for(files, means.findings)
+    runtime = tensorflow.load(files, operator_threads=found.operator_threads, runs=found.runs)
+    return runtime, found
+
+
+def _accelerated(files: GraphFiles, means: Means) -> tuple[Runtime, Arrangement] | None:
+    """The graph in OpenVINO, where it is asked for, proven the same, and faster."""
+    if means.accelerate == "off":
+        return None
+    try:
+        proof = acceleration.read(files, means.findings) or _proof(files, means)
+        chosen = proof.chosen(None if means.accelerate == "auto" else means.accelerate)
+        if chosen.engine == acceleration.SESSION:
+            log.info("{graph} stays in TensorFlow, {why}", graph=str(files.graph), why=proof.why())
+            return None
+        runtime = openvino.load(
+            files,
+            precision=chosen.precision,
+            streams=chosen.runs,
+            one_by_one=chosen.one_by_one,
+        )
+    except (SmlsError, ImportError, OSError, subprocess.SubprocessError) as error:
+        log.warn("{graph} is not accelerated: {error}", graph=str(files.graph), error=str(error))
+        return None
+    return runtime, chosen.arrangement(f"{chosen.name}, {proof.why()}")
+
+
+def _proof(files: GraphFiles, means: Means) -> Proof:
+    """A proof on made-up images, made in a child: this process stays free of TensorFlow."""
+    given = {
+        "--input-layer": files.input_layer,
+        "--output-layer": files.output_layer,
+        "--input-mean": files.mean,
+        "--input-std": files.std,
+        "--input-height": files.height,
+        "--input-width": files.width,
+        "--findings": means.findings,
+    }
+    options = [f"{name}={value}" for name, value in given.items() if value is not None]
+    child = subprocess.run(
+        [sys.executable, "-m", "smls_node.commands.accelerate", str(files.graph), *options],
+        capture_output=True,
+        text=True,
+        timeout=PROOF_SECONDS,
+    )
+    proof = acceleration.read(files, means.findings)
+    if proof is None:
+        lines = child.stderr.strip().splitlines()
+        raise ModelUnusable(lines[-1] if lines else f"no proof was made ({child.returncode})")
+    return proof
 
 
 def check_distinct(models: Sequence[ModelSettings]) -> None:

@@ -51,6 +51,7 @@ class NodeSettings:
     limits: Limits
     told: Arrangement | None
     findings: Path
+    accelerate: str
     registries: tuple[str, ...]
     mdns: bool
     advertise: str
@@ -144,6 +145,7 @@ class NodeService(Service):
             self._serving.seconds,
             self._reactor.callFromThread,
             settings.told,
+            settings.accelerate,
         )
         models = [loading.load(each, means) for each in settings.models]
         # TensorFlow leaves 300,000 objects that never die; a full collection that looks at
@@ -233,6 +235,7 @@ def make_service(options: Any) -> NodeService:
             limits=options.limits(),
             told=_told(options),
             findings=options["findings"] or machine.cache_folder() / "findings",
+            accelerate=options["accelerate"],
             registries=tuple(options["registries"]),
             mdns=not options["no-mdns"],
             advertise=options["advertise"] or "",

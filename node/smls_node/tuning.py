@@ -24,7 +24,7 @@ from twisted.logger import Logger
 
 from smls_node import machine
 from smls_node.arrangement import BATCHES, Arrangement, Measured, candidates, choose, workers_for
-from smls_node.runtimes import GraphFiles, tensorflow
+from smls_node.runtimes import GraphFiles, Runtime, tensorflow
 
 CHILD_SECONDS = 60.0
 """A child that takes longer is given up, and the model is run as most models run best."""
@@ -136,14 +136,15 @@ def _in_fork(work: Callable[[], str]) -> str:
 
 def _measure(files: GraphFiles, threads: int, runs: int) -> Measured:
     model = tensorflow.load(files, operator_threads=threads, runs=runs)
-    example = model.example
-    alone = _seconds(lambda: model.infer([example]), 1)
     sizes = BATCHES if model.signature.batches else BATCHES[:1]
-    seconds: dict[int, float] = {}
-    for size in sizes:
-        batch = [example] * size
-        seconds[size] = _seconds(lambda batch=batch: model.infer(batch), runs)  # type: ignore[misc]
-    return Measured(threads, runs, seconds, alone)
+    seconds = {size: seconds_of(model, size, runs) for size in sizes}
+    return Measured(threads, runs, seconds, seconds_of(model, 1, 1))
+
+
+def seconds_of(model: Runtime, size: int, callers: int) -> float:
+    """Seconds that a batch of ``size`` takes while ``callers`` threads run one each."""
+    batch = [model.example] * size
+    return _seconds(lambda: model.infer(batch), callers)
 
 
 def _seconds(run: Callable[[], Any], callers: int) -> float:

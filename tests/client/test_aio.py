@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet import FleetThread, hang
 
 from smls import aio
 from smls.errors import BadRequest, ClientClosed, DeadlineExceeded, NotAnImage
+from tests.client.fleet import FleetThread, hang
 
 IMAGE = b"image of a daisy"
 

@@ -15,10 +15,10 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fleet import FleetThread, hang
 
 from smls.blocking import BlockingClient
 from smls.errors import BadRequest, ClientClosed, DeadlineExceeded, ForkedClient
+from tests.client.fleet import FleetThread, hang
 
 IMAGE = b"image of a daisy"
 

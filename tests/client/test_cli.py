@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import FleetThread, hang
+
+from tests.client.fleet import FleetThread, hang
 
 PROGRAM = [sys.executable, "-c", "from smls.cli import main; main()"]
 

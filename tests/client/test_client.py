@@ -9,17 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from fleet import (
-    ClockedReactor,
-    FakeNode,
-    FakeRegistry,
-    FakeServer,
-    half,
-    hang,
-    reset,
-    stranger,
-    told,
-)
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.trial.unittest import TestCase
@@ -38,6 +27,17 @@ from smls.errors import (
     RegistryUnavailable,
 )
 from smls.wire import NodeRecord
+from tests.client.fleet import (
+    ClockedReactor,
+    FakeNode,
+    FakeRegistry,
+    FakeServer,
+    half,
+    hang,
+    reset,
+    stranger,
+    told,
+)
 
 IMAGE = b"image of a daisy"
 

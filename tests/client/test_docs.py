@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet import FleetThread
+
+from tests.client.fleet import FleetThread
 
 TEXT = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", TEXT, re.DOTALL)

@@ -7,7 +7,6 @@ from socket import gaierror
 from threading import Event
 from typing import Any
 
-from fleet import ClockedReactor, FakeServer, half, hang, reset, respond
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, inlineCallbacks
 from twisted.internet.protocol import Factory, Protocol
@@ -18,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from smls import transport
 from smls.errors import NodeUnreachable
 from smls.transport import Transport
+from tests.client.fleet import ClockedReactor, FakeServer, half, hang, reset, respond
 
 
 def echo(request: Any) -> None:

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+"""The proof that another engine gives the same answers, and which one is the fastest. Pure,
+but for reading and writing the proof's file.
+
+The TensorFlow session is the measure. An engine is taken for a graph only where its answers to
+sample images were held against the session's: the best label is the same for nearly all of them,
+and no score differs by more than a bound. A lower precision is tried only where the operator has
+asked for it. The proof holds for the bytes of the graph, the way that it is fed, and the kind of
+machine; with it a node needs no TensorFlow to start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, frozen
+from twisted.logger import Logger
+
+from smls_node import machine
+from smls_node.arrangement import Arrangement
+from smls_node.runtimes import GraphFiles
+
+AGREEMENT = 0.995
+"""The part of the sample images whose best label must be the session's."""
+
+DIFFERENCE = {"f32": 0.001, "bf16": 0.05}
+"""How far a score (0-1) may be from the session's, at most, by the precision."""
+
+SESSION = "tensorflow"
+
+log = Logger()
+
+
+@frozen
+class Trial:
+    """How an engine did. ``agreement`` is a part of 1, ``difference`` the largest of all scores.
+
+    ``seconds`` are pairs of a batch's size and its seconds; ``problem`` says why it was not run.
+    """
+
+    engine: str
+    precision: str
+    one_by_one: bool
+    runs: int
+    images_per_second: float = 0.0
+    agreement: float = 0.0
+    difference: float = 1.0
+    seconds: tuple[tuple[int, float], ...] = ()
+    problem: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the answers are the session's, within the bounds."""
+        return (
+            not self.problem
+            and self.agreement >= AGREEMENT
+            and self.difference <= DIFFERENCE[self.precision]
+        )
+
+    @property
+    def name(self) -> str:
+        how = ", one by one" if self.one_by_one else ""
+        return f"{self.engine} {self.precision}{how}"
+
+    def arrangement(self, why: str) -> Arrangement:
+        """The way of running the model that the trial has measured."""
+        return Arrangement(1, self.runs, self.runs, self.seconds, why)
+
+
+@frozen
+class Proof:
+    """What was found for the graph and machine that ``key`` stands for.
+
+    ``samples`` says how many images were used and whose.
+    """
+
+    key: str
+    samples: str
+    trials: tuple[Trial, ...]
+
+    def chosen(self, engine: str | None = None) -> Trial:
+        """The fastest trial that passed; of ``engine`` alone where it is named and one did."""
+        passed = [trial for trial in self.trials if trial.passed]
+        wanted = [trial for trial in passed if trial.engine == engine]
+        return max(wanted or passed, key=lambda trial: trial.images_per_second)
+
+    def why(self) -> str:
+        """The trials in a line, for the log and the status."""
+        found = ", ".join(
+            f"{trial.name}: {trial.problem}"
+            if trial.problem
+            else f"{trial.name}: {trial.images_per_second:.4g} images a second, "
+            f"{trial.agreement:.2%} agree, scores within {trial.difference:.2g}"
+            for trial in self.trials
+        )
+        return f"proven on {self.samples}: {found}"
+
+
+def key_of(files: GraphFiles) -> str:
+    """16 hexadecimal digits for a graph's bytes, how it is fed, and the kind of machine."""
+    fed = {**asdict(files), "graph": machine.file_hash(files.graph)}
+    text = json.dumps([fed, machine.fingerprint("openvino")], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def places(files: GraphFiles, findings: Path) -> tuple[Path, Path]:
+    """Where a proof may lie: beside the graph, or with the other findings."""
+    return (
+        files.graph.with_name(f"{files.graph.name}.proof.json"),
+        findings / f"{key_of(files)}.proof.json",
+    )
+
+
+def read(files: GraphFiles, findings: Path) -> Proof | None:
+    """The proof that holds for the graph on this machine, if there is one."""
+    key = key_of(files)
+    for place in places(files, findings):
+        try:
+            proof = _from_json(json.loads(place.read_text()))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warn("{place} is no proof: {error}", place=str(place), error=str(error))
+            continue
+        if proof.key == key:
+            return proof
+    return None
+
+
+def write(proof: Proof, files: GraphFiles, findings: Path) -> Path:
+    """Writes the proof beside the graph, or where that folder is read-only with the findings.
+
+    :raises OSError: where neither can be written.
+    """
+    beside, other = places(files, findings)
+    text = json.dumps(asdict(proof), indent=1) + "\n"
+    try:
+        beside.write_text(text)
+    except OSError:
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_text(text)
+        return other
+    return beside
+
+
+def _from_json(fields: dict[str, Any]) -> Proof:
+    trials = tuple(
+        Trial(**{**trial, "seconds": tuple((int(n), float(s)) for n, s in trial["seconds"])})
+        for trial in fields["trials"]
+    )
+    return Proof(str(fields["key"]), str(fields["samples"]), trials)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What ``smls-node`` can do besides serving, one module a verb."""

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""``smls-node accelerate``: prove ahead of time that OpenVINO gives a model's own answers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.python import usage
+
+from smls import program
+from smls.errors import MissingExtra, SmlsError
+from smls_node import machine
+from smls_node.options import ModelOptions
+
+COMMAND = "smls-node accelerate"
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
+
+
+class Options(ModelOptions):
+    """The verb's options; those of the model are the node's."""
+
+    synopsis = f"Usage: {COMMAND} MODEL.pb [--images DIR] [options of the model]"
+
+    longdesc = (
+        "Runs a frozen graph in TensorFlow and in OpenVINO, in each precision, compares the "
+        "answers on your images, and writes the proof beside the graph. A node that is started "
+        "with --accelerate auto takes the fastest that passed."
+    )
+
+    examples = """\
+    smls-node accelerate flowers.pb --images photos/
+    smls-node --graph flowers.pb --labels flowers.txt --accelerate auto
+"""
+
+    optParameters: list[Any] = [
+        ["images", None, None, "Folder of images like those that will be served; made-up ones "
+         "where left out."],
+        ["precisions", None, None, "Precisions to try; f32,bf16 with --images, f32 without."],
+        ["findings", None, None, "Folder that keeps what was measured; ~/.cache/smls if left out."],
+    ]  # fmt: skip
+
+    def parseArgs(self, *models: str) -> None:
+        if models and self["models"]:
+            raise usage.UsageError(f"got {models[0]!r} beside --graph; name the model once")
+        for path in models:
+            self.opt_graph(path)
+
+    def postOptions(self) -> None:
+        super().postOptions()
+        if len(self["models"]) != 1:
+            raise usage.UsageError(f"got {len(self['models'])} models, wanted one: MODEL.pb")
+        wanted = self["precisions"] or ("f32,bf16" if self["images"] else "f32")
+        self["precisions"] = tuple(wanted.split(","))
+        unknown = set(self["precisions"]) - {"f32", "bf16"}
+        if unknown:
+            raise usage.UsageError(f"--precisions: got {unknown.pop()!r}, wanted f32 or bf16")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Makes the proof and prints its table; exits 1 where none can be made, 2 for usage."""
+    options = Options()
+    try:
+        options.parseOptions(_model_first(arguments))
+        program.require_extra(COMMAND, "openvino", ["openvino"])
+        program.require_extra(COMMAND, "node", ["numpy", "PIL", "tensorflow"])
+    except (usage.UsageError, MissingExtra) as error:
+        print(f"{COMMAND}: {error}\nTry '{COMMAND} --help'.", file=sys.stderr)
+        sys.exit(2)
+    try:
+        _prove(options)
+    except (SmlsError, OSError) as error:
+        print(f"{COMMAND}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _prove(options: Options) -> None:
+    from smls_node import acceleration, proving
+    from smls_node.loading import files_of
+
+    files = files_of(options["models"][0])
+    findings = Path(options["findings"] or machine.cache_folder() / "findings")
+    proof = proving.prove(files, findings, _images(options["images"]), options["precisions"])
+    chosen = proof.chosen()
+    print(f"{files.graph}, on {proof.samples}:\n")
+    print(f"{'engine':<28} {'images/s':>9} {'same best':>10} {'score off by':>13}")
+    for trial in proof.trials:
+        mark = "  <- chosen" if trial == chosen else "" if trial.passed else "  not the same"
+        figures = f"{trial.images_per_second:9.1f} {trial.agreement:10.2%} {trial.difference:13.2g}"
+        print(f"{trial.name:<28} {trial.problem or figures + mark}")
+    print(f"\nwritten: {acceleration.write(proof, files, findings)}")
+
+
+def _images(folder: str | None) -> list[Path]:
+    if folder is None:
+        return []
+    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise OSError(f"{folder}: there are no images in this folder")
+    return found
+
+
+def _model_first(arguments: Sequence[str]) -> list[str]:
+    """The model is named before the options that belong to it, wherever it stood."""
+    rest = list(arguments)
+    for index, argument in enumerate(rest):
+        if argument.endswith(".pb") and (index == 0 or not rest[index - 1].startswith("--")):
+            return ["--graph", rest.pop(index), *rest]
+    return rest
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""Makes a proof: runs a graph in the session and in OpenVINO, and compares. Blocks for seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smls.errors import BadImage, ModelUnusable
+from smls_node import acceleration, images, machine, tuning
+from smls_node.acceleration import SESSION, Proof, Trial
+from smls_node.arrangement import BATCHES
+from smls_node.runtimes import GraphFiles, Input, Runtime, openvino, tensorflow
+
+MOST_IMAGES = 500
+"""More images make a proof slower, not better."""
+
+MAX_PIXELS = 100_000_000
+
+
+def prove(
+    files: GraphFiles, findings: Path, image_files: Sequence[Path], precisions: Sequence[str]
+) -> Proof:
+    """The session and OpenVINO in each of ``precisions``, on the images or on made-up ones.
+
+    :raises ModelUnusable: where the session itself cannot run the graph, or the graph decodes
+        by itself, so that there is nothing to accelerate.
+    """
+    found = tuning.arrangement_for(files, findings)
+    session = tensorflow.load(files, operator_threads=found.operator_threads, runs=found.runs)
+    spec = session.signature.pixels
+    if spec is None:
+        raise ModelUnusable(
+            f"{files.graph} takes JPEG bytes, which OpenVINO cannot decode; it stays as it is"
+        )
+    samples = _decoded(image_files, spec) if image_files else _made_up(spec)
+    expected = _answers(session, samples)
+    trials = [
+        Trial(
+            SESSION,
+            "f32",
+            one_by_one=False,
+            runs=found.runs,
+            images_per_second=max(found.runs * n / seconds for n, seconds in found.anchors)
+            if found.anchors
+            else 0.0,
+            agreement=1.0,
+            difference=0.0,
+            seconds=found.anchors,
+        )
+    ]
+    for precision in precisions:
+        for one_by_one in (True, False):
+            trials.append(_try(files, precision, one_by_one, samples, expected))
+    whose = "images of the operator's" if image_files else "made-up images"
+    return Proof(acceleration.key_of(files), f"{len(samples)} {whose}", tuple(trials))
+
+
+def _try(
+    files: GraphFiles,
+    precision: str,
+    one_by_one: bool,
+    samples: Sequence[Input],
+    expected: NDArray[np.float32],
+) -> Trial:
+    runs = machine.cores()
+    try:
+        model = openvino.load(files, precision=precision, streams=runs, one_by_one=one_by_one)
+        got = _answers(model, samples)
+    except (ModelUnusable, ImportError) as error:
+        return Trial("openvino", precision, one_by_one, runs, problem=str(error))
+    if got.shape != expected.shape:
+        problem = f"its answers have the shape {got.shape}, the session's {expected.shape}"
+        return Trial("openvino", precision, one_by_one, runs, problem=problem)
+    seconds = tuple(
+        (size, tuning.seconds_of(model, size, runs))
+        for size in (BATCHES[:1] if one_by_one else BATCHES)
+    )
+    return Trial(
+        "openvino",
+        precision,
+        one_by_one,
+        runs,
+        images_per_second=max(runs * size / each for size, each in seconds),
+        agreement=float(np.mean(got.argmax(axis=1) == expected.argmax(axis=1))),
+        difference=float(np.abs(got - expected).max()),
+        seconds=seconds if not one_by_one else ((1, seconds[0][1]), (8, 8 * seconds[0][1])),
+    )
+
+
+def _answers(model: Runtime, samples: Sequence[Input]) -> NDArray[np.float32]:
+    size = 16 if model.signature.batches else 1
+    return np.concatenate(
+        [model.infer(samples[at : at + size]) for at in range(0, len(samples), size)]
+    )
+
+
+def _decoded(files: Sequence[Path], spec: images.PixelSpec) -> list[Input]:
+    decoded: list[Input] = []
+    for file in files[:MOST_IMAGES]:
+        try:
+            decoded.append(images.decode(file.read_bytes(), spec, MAX_PIXELS))
+        except (OSError, BadImage) as error:
+            acceleration.log.warn("{file}: {error}", file=str(file), error=str(error))
+    if not decoded:
+        raise ModelUnusable("none of the images could be read; give others with --images")
+    return decoded
+
+
+def _made_up(spec: images.PixelSpec, count: int = 64) -> list[Input]:
+    """Smooth colours with some noise, from a fixed seed: what photos look like from afar."""
+    random = np.random.default_rng(0)
+    made: list[Input] = []
+    for number in range(count):
+        rough = random.random((2 + number % 7, 2 + number % 5, 3)) * 255
+        picture = images.enlarged(rough.astype(np.uint8), spec)
+        noise = random.normal(0, number % 4 * 8, picture.shape)
+        made.append(images.scaled(np.clip(picture + noise, 0, 255).astype(np.float32), spec))
+    return made
