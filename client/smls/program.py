@@ -159,6 +159,8 @@ def main(
         options.parseOptions(arguments)
     except usage.UsageError as error:
         sys.exit(_complain(command, f"{error}\nTry '{command} --help'.", 2))
+    except MissingExtra as error:
+        sys.exit(_complain(command, error.message, 2))
     log.begin(sys.stderr, options["log-format"])
     raise_file_limit()
     try:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from typing import Any
 
 import numpy as np
+import simplejpeg
 from attrs import frozen
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,7 +24,14 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 
+_JPEG = b"\xff\xd8\xff"
+
+_EXIF = b"Exif\x00\x00"
+
 _EXIF_ORIENTATION = 0x0112
+
+_HEAD = 1 << 16
+"""Where EXIF data begins, if a JPEG has any: its segment is among the first."""
 
 # The bound on pixels is ours, told as an error of ours, per node.
 Image.MAX_IMAGE_PIXELS = None
@@ -39,25 +48,35 @@ class PixelSpec:
     std: float = 255.0
 
 
-def decode(data: bytes, spec: PixelSpec, max_pixels: int) -> NDArray[np.float32]:
-    """The image as float32[H, W, C] as ``spec`` says: upright, first frame, bilinear.
+def decode(
+    data: bytes, spec: PixelSpec, max_pixels: int, *, exact: bool = False
+) -> NDArray[np.float32]:
+    """The image as float32[H, W, C] as ``spec`` says: upright, its first frame.
 
+    A JPEG is decoded only as large as is needed, by scaling in its DCT, and then scaled with a
+    filter that looks at every pixel. ``exact`` does what label_image does instead: the whole
+    image, then bilinear between the nearest four pixels, whatever lies between them.
     Alpha is dropped and 16-bit grey loses its low bits, as in TensorFlow's own decoders.
 
     :raises NotAnImage: where the bytes are in none of ``FORMATS``.
     :raises BrokenImage: where they are, but broken or cut short.
     :raises TooLarge: where the image has more than ``max_pixels`` pixels.
     """
-    with _opened(data, max_pixels) as image:
-        upright = ImageOps.exif_transpose(_colours(image, spec.channels))
-        sized = upright.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(sized, np.float32).reshape(spec.height, spec.width, spec.channels)
-    return scaled(pixels, spec)
+    pixels = _jpeg(data, spec, max_pixels, exact) if data.startswith(_JPEG) else None
+    if pixels is None:
+        with _opened(data, max_pixels) as image:
+            pixels = np.asarray(_upright(_colours(image, _mode(spec))))
+    sized: NDArray[Any] = pixels
+    if pixels.shape[:2] != (spec.height, spec.width):
+        sized = _four_neighbours(pixels, spec) if exact else _resized(pixels, spec)
+    return scaled(sized.reshape(spec.height, spec.width, spec.channels), spec)
 
 
-def scaled(pixels: NDArray[np.float32], spec: PixelSpec) -> NDArray[np.float32]:
-    """float32 pixel values of 0-255 as the model takes them."""
-    return (pixels - np.float32(spec.mean)) / np.float32(spec.std)
+def scaled(pixels: NDArray[Any], spec: PixelSpec) -> NDArray[np.float32]:
+    """Pixel values of 0-255, of any type, as the model takes them."""
+    values: NDArray[np.float32] = np.subtract(pixels, np.float32(spec.mean), dtype=np.float32)
+    values /= np.float32(spec.std)
+    return values
 
 
 def enlarged(picture: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.float32]:
@@ -80,7 +99,7 @@ def as_jpeg(data: bytes, max_pixels: int) -> bytes:
         if image.format == "JPEG" and image.mode in ("L", "RGB") and upright:
             return data
         file = BytesIO()
-        colours = ImageOps.exif_transpose(_colours(image, 3))
+        colours = _upright(_colours(image, "RGB"))
         colours.save(file, "JPEG", quality=95, subsampling=0)
         return file.getvalue()
 
@@ -110,10 +129,67 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise BrokenImage(f"the image is broken or cut short: {error}") from error
 
 
-def _colours(image: Image.Image, channels: int) -> Image.Image:
+def _colours(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):
         high_bits = np.asarray(image).astype(np.uint32) >> 8
         grey = Image.fromarray(high_bits.astype(np.uint8))
         grey.info = image.info
         image = grey
-    return image.convert("L" if channels == 1 else "RGB")
+    return image.convert(mode)
+
+
+def _mode(spec: PixelSpec) -> str:
+    return "L" if spec.channels == 1 else "RGB"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image) if "exif" in image.info else image
+
+
+def _jpeg(data: bytes, spec: PixelSpec, max_pixels: int, exact: bool) -> NDArray[np.uint8] | None:
+    """A usual JPEG's pixels, uint8[h, w, C] and no smaller than needed; ``None`` for one with an
+    orientation, in rare colours, or broken, which is left to Pillow and to its errors."""
+    if _EXIF in data[:_HEAD]:
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours not in ("YCbCr", "RGB", "Gray") or height * width > max_pixels:
+            return None
+        least = {} if exact else {"min_height": spec.height, "min_width": spec.width}
+        space = "GRAY" if spec.channels == 1 else "RGB"
+        # The fast DCT with the slow upsampling is what TensorFlow's decoder does by default.
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, space, fastdct=True, **least)
+    except ValueError:
+        return None
+    return pixels
+
+
+def _resized(pixels: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.uint8]:
+    image = Image.fromarray(pixels.squeeze())
+    return np.asarray(image.resize((spec.width, spec.height), Image.Resampling.BILINEAR))
+
+
+def _four_neighbours(pixels: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.float32]:
+    """Bilinear as TensorFlow's ``resize_bilinear`` was at label_image's time: corners are not
+    aligned, pixels count from their own corner, and nothing is averaged when it shrinks."""
+    height, width = pixels.shape[:2]
+    above, below, down = _between(height, spec.height)
+    left, right, across = _between(width, spec.width)
+    down, across = down[:, None, None], across[None, :, None]
+    deep = pixels.reshape(height, width, spec.channels)
+
+    def row(index: NDArray[np.intp]) -> NDArray[np.float32]:
+        first = deep[index][:, left].astype(np.float32)
+        blend: NDArray[np.float32] = first + (deep[index][:, right] - first) * across
+        return blend
+
+    top = row(above)
+    sized: NDArray[np.float32] = top + (row(below) - top) * down
+    return sized
+
+
+def _between(size: int, wanted: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Any]:
+    """For each of ``wanted`` places the pixels before and after it, and how far it is past."""
+    place = np.arange(wanted, dtype=np.float32) * np.float32(size / wanted)
+    before = np.minimum(place.astype(np.intp), size - 1)
+    return before, np.minimum(before + 1, size - 1), (place - before).astype(np.float32)

@@ -59,6 +59,7 @@ class NodeSettings:
     request_timeout: float
     max_upload: int
     max_pixels: int
+    exact: bool
     drain_timeout: float
 
 
@@ -73,7 +74,10 @@ class NodeService(Service):
         self._reactor = reactor
         self._settings = settings
         self._serving = Serving(
-            Catalogue(settings.default_model), time.monotonic, max_pixels=settings.max_pixels
+            Catalogue(settings.default_model),
+            time.monotonic,
+            max_pixels=settings.max_pixels,
+            exact=settings.exact,
         )
         self._site = make_site(
             self._serving,
@@ -243,6 +247,7 @@ def make_service(options: Any) -> NodeService:
             request_timeout=options["request-timeout"],
             max_upload=options["max-upload"],
             max_pixels=options["max-pixels"],
+            exact=options["decode"] == "exact",
             drain_timeout=options["drain-timeout"],
         ),
     )

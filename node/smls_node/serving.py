@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -68,14 +68,14 @@ class ClassifyWork:
     upload: bytes
     top: int
     max_pixels: int
-    decode: Callable[..., Any] = field(default=images.decode)
+    exact: bool
 
     def prepare(self) -> Any:
         """float32[H, W, C], or JPEG bytes for a graph that decodes by itself."""
         spec = self.model.runtime.signature.pixels
         if spec is None:
             return images.as_jpeg(self.upload, self.max_pixels)
-        return self.decode(self.upload, spec, self.max_pixels)
+        return images.decode(self.upload, spec, self.max_pixels, exact=self.exact)
 
     def finish(self, row: Any) -> tuple[Prediction, ...]:
         return top_k(row, self.model.labels, self.top)
@@ -84,19 +84,26 @@ class ClassifyWork:
 class Serving:
     """Classifies images in the models' workers while the node is ready.
 
-    ``node`` is the name that answers carry; ``seconds`` reads a monotonic clock, the workers' own.
+    ``node`` is the name that answers carry; ``seconds`` reads a monotonic clock, the workers' own;
+    ``exact`` decodes as label_image does.
     """
 
     log = Logger()
 
     def __init__(
-        self, catalogue: Catalogue, seconds: Callable[[], float], *, max_pixels: int
+        self,
+        catalogue: Catalogue,
+        seconds: Callable[[], float],
+        *,
+        max_pixels: int,
+        exact: bool = False,
     ) -> None:
         self.catalogue = catalogue
         self.seconds = seconds
         self.phase = Phase.LOADING
         self.node = ""
         self._max_pixels = max_pixels
+        self._exact = exact
         self._pending: dict[Job, _Pending] = {}
 
     def refusal(self) -> Overloaded | None:
@@ -156,7 +163,7 @@ class Serving:
         self, model: Model, upload: bytes, ask: Ask, times: list[Times]
     ) -> Deferred[tuple[Prediction, ...] | SmlsError]:
         pending = _Pending(self, model.workers, ask.deadline, times)
-        job = Job(ClassifyWork(model, upload, ask.top, self._max_pixels), pending.done)
+        job = Job(ClassifyWork(model, upload, ask.top, self._max_pixels, self._exact), pending.done)
         pending.job = job
         batcher = model.workers.batcher
         late = admission.refusal(batcher, ask.priority, ask.deadline, self.seconds())

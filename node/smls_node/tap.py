@@ -21,6 +21,8 @@ COMMAND = "smls-node"
 
 DEFAULT_PORT = 8501
 
+DECODE = ("scaled", "exact")
+
 ACCELERATE = ("off", "auto", "openvino")
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -113,6 +115,12 @@ Announced to a registry, which clients ask where the live nodes are:
         ],
         ["max-queue-bytes", None, "1G", "Bytes of images that may wait (k, M and G may follow)."],
         [
+            "decode",
+            None,
+            "scaled",
+            "Decode JPEGs only as large as is needed (scaled), or as label_image does (exact).",
+        ],
+        [
             "accelerate",
             None,
             "off",
@@ -151,10 +159,11 @@ Announced to a registry, which clients ask where the live nodes are:
         super().postOptions()
         for option in ("max-upload", "max-pixels", "max-queue-bytes"):
             self[option] = _amount(option, self[option])
-        if self["accelerate"] not in ACCELERATE:
-            raise usage.UsageError(
-                f"--accelerate: got {self['accelerate']!r}, wanted {', '.join(ACCELERATE)}"
-            )
+        for option, known in (("accelerate", ACCELERATE), ("decode", DECODE)):
+            if self[option] not in known:
+                raise usage.UsageError(
+                    f"--{option}: got {self[option]!r}, wanted one of {', '.join(known)}"
+                )
         if (self["operator-threads"] is None) != (self["runs"] is None):
             raise usage.UsageError("--operator-threads and --runs go together; give both")
         self.limits()
@@ -181,7 +190,7 @@ Announced to a registry, which clients ask where the live nodes are:
 
 def makeService(options: Options) -> IService:
     """The node as a service, on the reactor that is installed."""
-    needed = ["klein", "multipart", "numpy", "PIL"]
+    needed = ["klein", "multipart", "numpy", "PIL", "simplejpeg"]
     if options["accelerate"] == "off":
         needed.append("tensorflow")
     program.require_extra(COMMAND, "node", needed)
