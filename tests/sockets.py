@@ -61,6 +61,7 @@ class Relay:
         self._to = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -69,6 +70,8 @@ class Relay:
         self._listener.close()
         for thread in self._threads:
             thread.join()
+        for each in self._sockets:
+            each.close()
 
     def _accept(self) -> None:
         while True:
@@ -77,6 +80,7 @@ class Relay:
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", self._to))
+            self._sockets += [client, server]
             for source, sink, kept in ((client, server, self.sent), (server, client, None)):
                 thread = threading.Thread(target=_pump, args=(source, sink, kept))
                 thread.start()
