@@ -66,9 +66,10 @@ class BatchTime:
             self.a = (t - self.b * n) / weight
         else:
             # One size alone was seen: keep the shape, and let the line pass through the mean.
+            # With no shape yet, a larger batch may cost nothing more: so larger ones are tried.
             expected = self.a + self.b * n / weight
             scale = t / weight / expected if expected > 0 else 0.0
-            self.a, self.b = (self.a * scale, self.b * scale) if scale else (0.0, t / n)
+            self.a, self.b = (self.a * scale, self.b * scale) if scale else (t / weight, 0.0)
         if self.a < 0:
             self.a, self.b = 0.0, nt / nn
 

@@ -52,3 +52,13 @@ def test_a_batch_grows_until_its_fixed_part_is_small() -> None:
     assert tiny.useful_size(64, 0.05) == 64
     between = BatchTime([(1, 0.002), (11, 0.012)])
     assert between.useful_size(64, 0.05) == 19
+
+
+def test_with_nothing_known_larger_batches_are_tried() -> None:
+    time = BatchTime()
+    time.learn(1, 0.002)
+    assert time.useful_size(64, 0.05) == 64
+    for _ in range(50):
+        time.learn(8, 0.016)
+        time.learn(1, 0.002)
+    assert time.useful_size(64, 0.05) < 8

@@ -99,7 +99,7 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
         intra_op_parallelism_threads=operator_threads, inter_op_parallelism_threads=max(2, runs)
     )
     session = tf.compat.v1.Session(graph=graph, config=config)
-    run = session.make_callable(target, feed_list=[source])
+    run = _callable(session, source, target)
     try:
         example = _black(tf, pixels)
         first = run(example)
@@ -114,6 +114,21 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
         )
     signature = Signature(pixels, int(first.shape[-1]), batches)
     return TensorFlowGraph(session, run, signature, example if pixels is None else example[0])
+
+
+def _callable(session: Any, source: Any, target: Any) -> Callable[[Any], Any]:
+    """Runs the session from ``source`` to ``target`` with everything looked up beforehand.
+
+    ``make_callable`` does that only for callables that are fed nothing; fed ones go through
+    ``Session.run`` each time. What it is made of takes feeds too, as Keras uses it.
+    """
+    from tensorflow.core.protobuf.config_pb2 import CallableOptions
+
+    options = CallableOptions()
+    options.feed.append(source.name)
+    options.fetch.append(target.name)
+    call = session._make_callable_from_options(options)
+    return lambda value: call(value)[0]
 
 
 def _input(graph: Any, files: GraphFiles) -> Any:

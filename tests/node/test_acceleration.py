@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""The proof, pure; and with OpenVINO where it is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from shutil import copy
+
+import numpy as np
+import pytest
+from attrs import evolve
+
+from smls_node import acceleration, embedded
+from smls_node.acceleration import Proof, Trial
+from smls_node.arrangement import Arrangement
+from smls_node.batcher import Limits
+from smls_node.loading import Means, load
+from smls_node.runtimes import GraphFiles
+from smls_node.settings import ModelSettings
+
+SESSION = Trial("tensorflow", "f32", False, 2, 300.0, 1.0, 0.0, ((1, 0.006),))
+SAME = Trial("openvino", "f32", True, 2, 500.0, 1.0, 1e-6, ((1, 0.004),))
+ROUGH = Trial("openvino", "bf16", True, 2, 1000.0, 0.99, 0.01, ((1, 0.002),))
+
+
+def proof(*trials: Trial, key: str = "k") -> Proof:
+    return Proof(key, "8 made-up images", trials)
+
+
+def test_the_fastest_that_gives_the_same_answers_is_chosen() -> None:
+    assert proof(SESSION, SAME, ROUGH).chosen() == SAME
+    agrees = evolve(ROUGH, agreement=0.996)
+    assert proof(SESSION, SAME, agrees).chosen() == agrees
+    far_off = evolve(agrees, difference=0.06)
+    assert proof(SESSION, far_off).chosen() == SESSION
+    slow = evolve(SAME, images_per_second=100.0)
+    assert proof(SESSION, slow).chosen() == SESSION
+    assert proof(SESSION, slow).chosen("openvino") == slow
+    broken = evolve(SAME, problem="it cannot read the graph")
+    assert proof(SESSION, broken).chosen("openvino") == SESSION
+    assert "it cannot read the graph" in proof(SESSION, broken).why()
+
+
+def test_a_proof_holds_for_its_own_graph_alone(tmp_path: Path) -> None:
+    graph = tmp_path / "g.pb"
+    graph.write_bytes(b"one")
+    files = GraphFiles(graph)
+    assert acceleration.read(files, tmp_path) is None
+    made = proof(SESSION, SAME, key=acceleration.key_of(files))
+    place = acceleration.write(made, files, tmp_path)
+    assert place == tmp_path / "g.pb.proof.json"
+    assert acceleration.read(files, tmp_path) == made
+    assert acceleration.read(evolve(files, mean=1.0), tmp_path) is None
+    graph.write_bytes(b"another")
+    assert acceleration.read(files, tmp_path) is None
+    place.write_text("{}")
+    assert acceleration.read(files, tmp_path) is None
+
+
+def means(findings: Path, accelerate: str) -> Means:
+    told = Arrangement(1, 1, 1)
+    return Means(findings, Limits(), time.monotonic, print, told, accelerate)
+
+
+def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    graph = Path(copy(embedded.GRAPH, tmp_path / "digits.pb"))
+    examples = Path(__file__).parents[2] / "examples" / "digits"
+    made = subprocess.run(
+        [
+            *(sys.executable, "-m", "smls_node.commands.accelerate", graph),
+            *("--images", examples, "--findings", tmp_path / "findings"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert "openvino f32" in made.stdout
+    assert "<- chosen" in made.stdout
+    settings = ModelSettings(graph, embedded.LABELS)
+    fast = load(settings, means(tmp_path, "openvino"))
+    usual = load(settings, means(tmp_path, "off"))
+    assert type(fast.runtime).__name__ == "OpenVinoGraph"
+    assert fast.arrangement.why.startswith("openvino")
+    inputs = list(np.random.default_rng(0).random((5, 32, 32, 3), np.float32))
+    assert np.abs(fast.runtime.infer(inputs) - usual.runtime.infer(inputs)).max() < 1e-3
+
+
+def test_what_cannot_be_proven_stays_in_the_session(tmp_path: Path) -> None:
+    graph = Path(copy(embedded.GRAPH, tmp_path / "digits.pb"))
+    files = GraphFiles(graph)
+    broken = evolve(SAME, problem="no")
+    acceleration.write(proof(SESSION, broken, key=acceleration.key_of(files)), files, tmp_path)
+    model = load(ModelSettings(graph, embedded.LABELS), means(tmp_path, "auto"))
+    assert type(model.runtime).__name__ == "TensorFlowGraph"
+
+
+def test_usage_is_told() -> None:
+    for options, told in (
+        ([], "0 models"),
+        (["a.pb", "--precisions", "f8"], "got 'f8'"),
+    ):
+        ended = subprocess.run(
+            [sys.executable, "-m", "smls_node.commands.accelerate", *options],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 2
+        assert told in ended.stderr

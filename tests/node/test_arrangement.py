@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smls_node.arrangement import Measured, candidates, choose, workers_for
+
+
+@given(st.integers(1, 256), st.integers(0, 8))
+def test_no_candidate_asks_for_more_threads_than_pay(cores: int, gpus: int) -> None:
+    pairs = candidates(cores, gpus)
+    assert pairs
+    assert len(set(pairs)) == len(pairs)
+    for threads, runs in pairs:
+        assert 0 <= threads <= cores
+        assert 1 <= runs <= max(cores, 2 * gpus, 2)
+
+
+@given(st.integers(1, 64), st.integers(1, 64))
+def test_there_are_workers_for_each_run_and_some_to_decode(runs: int, cores: int) -> None:
+    workers = workers_for(runs, cores)
+    assert runs <= workers <= 2 * max(runs, 1)
+    assert workers > runs or runs >= cores
+
+
+def test_the_best_throughput_wins() -> None:
+    side_by_side = Measured(1, 2, {1: 0.006, 8: 0.046}, alone=0.005)
+    together = Measured(2, 1, {1: 0.006, 8: 0.028}, alone=0.005)
+    chosen = choose([together, side_by_side], cores=2)
+    assert (chosen.operator_threads, chosen.runs, chosen.workers) == (1, 2, 2)
+    assert chosen.anchors == ((1, 0.006), (8, 0.046))
+    assert "2 runs of 1 threads 347" in chosen.why
+
+
+def test_of_two_that_are_as_good_the_faster_single_run_wins() -> None:
+    side_by_side = Measured(1, 2, {1: 0.0740}, alone=0.037)
+    together = Measured(2, 1, {1: 0.0375}, alone=0.031)
+    assert choose([side_by_side, together], cores=2).operator_threads == 2
+
+
+def test_throughput_is_that_of_the_best_batch() -> None:
+    assert Measured(1, 2, {1: 0.01, 8: 0.02}, alone=0.01).images_per_second == pytest.approx(800)

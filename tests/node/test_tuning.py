@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""A model is measured in real children, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smls_node import embedded, tuning
+from smls_node.runtimes import GraphFiles
+
+FILES = GraphFiles(embedded.GRAPH)
+
+
+def test_a_finding_is_made_once_and_kept(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    found = tuning.arrangement_for(FILES, tmp_path)
+    assert found.why.startswith("measured")
+    assert [size for size, _ in found.anchors] == [1, 8, 32]
+    (kept,) = tmp_path.glob("*.json")
+    written = kept.stat().st_mtime_ns
+    assert tuning.arrangement_for(FILES, tmp_path) == found
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_what_cannot_be_measured_runs_as_most_models_do(tmp_path: Path) -> None:
+    junk = tmp_path / "junk.pb"
+    junk.write_bytes(b"\xff" * 99)
+    found = tuning.arrangement_for(GraphFiles(junk), tmp_path / "findings")
+    assert found.why == "not measured"
+    assert not list((tmp_path / "findings").glob("*.json"))
+
+
+def test_a_damaged_finding_is_made_anew(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    tuning.arrangement_for(FILES, tmp_path)
+    (kept,) = tmp_path.glob("*.json")
+    kept.write_text("{}")
+    assert tuning.arrangement_for(FILES, tmp_path).why.startswith("measured")
+
+
+def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = tuning.arrangement_for(FILES, tmp_path / "file" / "folder")
+    assert found.why == "not measured"
