@@ -107,7 +107,7 @@ class Serving:
         self._pending: dict[Job, _Pending] = {}
 
     def refusal(self) -> Overloaded | None:
-        """Why the node takes no requests now, where it takes none."""
+        """Why the node takes no new requests now, where it takes none: faces ask before a body."""
         if self.phase is Phase.LOADING:
             return Overloaded(
                 "the node is still loading its models", retry_after_seconds=RETRY_LOADING_SECONDS
@@ -122,12 +122,14 @@ class Serving:
     def classify(self, uploads: Sequence[bytes], ask: Ask) -> Deferred[Classified]:
         """The best labels of each image. Cancelling takes what is still queued out of the queue.
 
-        :raises Overloaded: while the node loads or drains, where the queue is full, or where no
-            image could be answered in time.
+        While the node drains, it answers: the request was let in before.
+
+        :raises Overloaded: while the node loads, where the queue is full, or where no image could
+            be answered in time.
         :raises BadRequest, ModelNotFound: as ``Catalogue.find``.
         """
         refusal = self.refusal()
-        if refusal is not None:
+        if refusal is not None and self.phase is not Phase.DRAINING:
             raise refusal
         model = self.catalogue.find(ask.model, ask.version)
         times: list[Times] = []

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from smls.site import LINGER_SECONDS
 from smls_node.serving import Phase
+from tests.memory import request
 from tests.node.memory import Broken, MemoryNode, NodeConnection, form, image, model
 
 BRIGHT, DARK = image(255), image(0)
@@ -187,6 +188,19 @@ def test_a_node_that_loads_or_drains_refuses_but_lives() -> None:
         assert node.request("GET", "/healthz").status == 200
     node.serving.phase = Phase.READY
     assert node.request("GET", "/readyz").status == 200
+
+
+def test_an_upload_that_had_begun_before_the_drain_is_answered() -> None:
+    node = MemoryNode()
+    connection = NodeConnection(node.site)
+    content_type, body = form(BRIGHT)
+    whole = request("POST", "/classify", body, Content_Type=content_type)
+    connection.send(whole[:-1])
+    node.serving.phase = Phase.DRAINING
+    connection.send(whole[-1:])
+    node.work()
+    answer = connection.reply()
+    assert (answer.status, answer.json["predictions"][0]["label"]) == (200, "bright")
 
 
 def test_the_root_says_what_the_node_is_to_programs_and_to_people() -> None:
