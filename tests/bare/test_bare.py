@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""The client where nothing but the client is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pkgutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import smls
+
+BIN = Path(sys.executable).parent
+
+EXTRAS = ("klein", "numpy", "PIL", "simplejpeg", "tensorflow", "openvino")
+
+ANSWER = {
+    "model": "digits",
+    "version": "1",
+    "node": "fake",
+    "predictions": [{"label": "3", "score": 0.9}],
+}
+
+
+class Fake(BaseHTTPRequestHandler):
+    """A registry and its only node in one."""
+
+    def do_GET(self) -> None:
+        address = f"127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]
+        model = {"name": "digits", "version": "1", "state": "AVAILABLE", "labels_hash": ""}
+        node = {"id": "n1", "address": address, "name": "fake", "models": [model]}
+        self._answer({"revision": 1, "nodes": [node]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(ANSWER)
+
+    def _answer(self, value: object) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Fake)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_no_extra_is_installed(name: str) -> None:
+    assert importlib.util.find_spec(name) is None
+
+
+def test_every_module_of_the_client_can_be_imported() -> None:
+    names = [f"smls.{module.name}" for module in pkgutil.iter_modules(smls.__path__)]
+    assert "smls.client" in names
+    for name in names:
+        code = f"import {name}, sys; assert not {set(EXTRAS)!r} & set(sys.modules)"
+        assert run(sys.executable, "-c", code).returncode == 0, name
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"), [("smls-node", "node"), ("smls-registry", "registry")]
+)
+def test_a_server_names_the_extra_that_it_needs(command: str, extra: str) -> None:
+    ended = run(BIN / command, "--port", "0", "--host", "127.0.0.1", "--no-mdns")
+    assert ended.returncode == 2
+    assert f"'simple-ml-serving[{extra}]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_verb_names_its_extra_too() -> None:
+    ended = run(BIN / "smls-node", "accelerate", "model.pb")
+    assert ended.returncode == 2
+    assert "'simple-ml-serving[openvino]'" in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["smls-node", "smls-registry", "smls-client"])
+def test_help_and_version_need_no_extra(command: str) -> None:
+    assert run(BIN / command, "--help").returncode == 0
+    assert run(BIN / command, "--version").stdout.startswith("simple-ml-serving ")
+
+
+def test_the_client_classifies(registry: str, tmp_path: Path) -> None:
+    image = tmp_path / "three.jpg"
+    image.write_bytes(b"any bytes")
+    ended = run(BIN / "smls-client", "--registry", registry, "classify", "--json", image)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["predictions"][0]["label"] == "3"
+    with smls.BlockingClient(registry) as client:
+        assert client.classify(image).node == "fake"
