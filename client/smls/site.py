@@ -63,6 +63,7 @@ class LimitedRequest(Request):
     started: float = 0.0
     read_seconds: float = 0.0
     received: int = 0
+    _head: Head
     _refused: bool = False
     _linger: IDelayedCall | None = None
 
@@ -72,6 +73,7 @@ class LimitedRequest(Request):
         self.started = self.site.clock.seconds()
         # Before the body is there, Twisted keeps the request line on the channel alone.
         head = Head.of(self.channel._command, self.channel._path, self.requestHeaders, length)
+        self._head = head
         answer = self.site.early_answer(head)
         if answer is not None:
             self._refuse(answer)
@@ -122,8 +124,8 @@ class LimitedRequest(Request):
         return self.site.clock.seconds() - self.started
 
     def head(self) -> Head:
-        """The request's head, once it is processed."""
-        return Head.of(self.method, self.uri, self.requestHeaders, self.received)
+        """The request as far as its headers tell."""
+        return self._head
 
     def body(self) -> bytes:
         """The request's whole body, once it is processed."""

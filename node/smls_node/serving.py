@@ -139,6 +139,8 @@ class Serving:
             longest = max(times, key=_total, default=Times())
             return Classified(model, tuple(results), longest, self.load(model))
 
+        if len(jobs) == 1:
+            return jobs[0].addCallback(lambda result: together([result]))
         return gatherResults(jobs).addCallback(together)
 
     def load(self, model: Model) -> LoadReport:

@@ -6,6 +6,8 @@ Importing Klein installs a reactor, so this module is imported only where a serv
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 
@@ -30,12 +32,16 @@ def make_site(
     health.add_routes(app, serving)
     page.add_routes(app, serving, version)
 
+    @lru_cache(maxsize=256)
+    def route(method: str, path: str) -> Answer | None:
+        return route_error(app, method, path)
+
     def screen(head: Head) -> Answer | None:
         """What is wrong with a request that its body could not mend."""
         refusal = serving.refusal()
         if refusal is not None:
             return answer_for(refusal)
-        return route_error(app, head.method, head.path)
+        return route(head.method, head.path)
 
     def body_for(head: Head) -> Upload:
         return Upload(head.headers.getRawHeaders("content-type", [""])[-1])
