@@ -33,7 +33,7 @@ def start(running: ExitStack, name: str, *options: str) -> subprocess.Popen[str]
         text=True,
         start_new_session=True,
     )
-    running.callback(process.wait)
+    running.callback(process.communicate)
     running.callback(process.terminate)
     return process
 
@@ -82,8 +82,8 @@ def main() -> None:
         print("\nNow you; the registry sends the image straight to a node:\n")
         print(f"  curl -L -H 'Expect: 100-continue' -F data=@{IMAGES[0]} {registry}/classify")
         if not once:
-            print("\nCtrl-C ends the demo.", flush=True)
             with suppress(KeyboardInterrupt):
+                print("\nCtrl-C ends the demo.", flush=True)
                 signal.pause()
         print("\nStopping.", flush=True)
 
