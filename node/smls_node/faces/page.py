@@ -6,6 +6,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from attrs import asdict
+
 from smls.site import LimitedRequest
 from smls.web import Answer, json_answer, prefers_html
 from smls_node.catalogue import Model
@@ -32,7 +34,7 @@ def describe(serving: Serving, version: str) -> dict[str, Any]:
         "node": serving.node,
         "program": f"smls-node {version}",
         "phase": serving.phase.value,
-        "models": [_model(model) for model in serving.catalogue.models],
+        "models": [_model(serving, model) for model in serving.catalogue.models],
     }
 
 
@@ -41,6 +43,9 @@ def page(status: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><td>{escape(model['name'])}</td><td>{escape(model['version'])}</td>"
         f"<td>{escape(model['input'])}</td><td>{model['labels']}</td></tr>"
+        f'<tr><td colspan="4"><small>{model["runs"]} runs at once of '
+        f"{model['operator_threads'] or 'all'} operator threads: {escape(model['why'])}"
+        "</small></td></tr>"
         for model in status["models"]
     )
     return _PAGE.format(
@@ -51,17 +56,20 @@ def page(status: dict[str, Any]) -> str:
     )
 
 
-def _model(model: Model) -> dict[str, Any]:
+def _model(serving: Serving, model: Model) -> dict[str, Any]:
     spec = model.runtime.signature.pixels
-    takes = (
-        "JPEG bytes" if spec is None else f"{spec.width}x{spec.height}, {spec.channels} channels"
-    )
+    how = model.arrangement
     return {
         "name": model.name,
         "version": model.version,
         "labels": len(model.labels),
         "labels_hash": model.record().labels_hash,
-        "input": takes,
+        "input": f"{spec.width}x{spec.height}x{spec.channels}" if spec else "JPEG bytes",
+        "operator_threads": how.operator_threads,
+        "runs": how.runs,
+        "workers": how.workers,
+        "why": how.why,
+        "load": asdict(serving.load(model)),
     }
 
 
