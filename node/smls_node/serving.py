@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -141,7 +141,7 @@ class Serving:
 
         if len(jobs) == 1:
             return jobs[0].addCallback(lambda result: together([result]))
-        return gatherResults(jobs).addCallback(together)
+        return gatherResults(jobs, consumeErrors=True).addCallbacks(together, _unwrapped)
 
     def load(self, model: Model) -> LoadReport:
         """How busy ``model`` is now."""
@@ -225,6 +225,12 @@ class _Pending:
     def _leave(self) -> None:
         self._workers.cancel(self.job)
         self._serving.forget(self.job)
+
+
+def _unwrapped(failure: Failure) -> Failure:
+    """What cancelled the images of a request, without what wraps it: none fails otherwise."""
+    error = failure.value
+    return error.subFailure if isinstance(error, FirstError) else failure
 
 
 def _total(times: Times) -> float:

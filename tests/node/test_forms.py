@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -230,14 +232,28 @@ def test_the_site_is_idle_once_all_is_answered() -> None:
     assert connection.reply().status == 200
 
 
-def test_a_client_that_hangs_up_leaves_nothing_in_flight() -> None:
+def test_a_client_that_hangs_up_leaves_nothing_in_flight_and_is_no_fault() -> None:
     node = MemoryNode()
     connection = NodeConnection(node.site)
-    content_type, body = form(BRIGHT)
+    content_type, body = form(BRIGHT, DARK)
     head = f"POST / HTTP/1.1\r\nContent-Length: {len(body)}\r\nContent-Type: {content_type}\r\n\r\n"
-    connection.send(head.encode() + body)
-    assert node.site.in_flight
-    connection.channel.connectionLost(Failure(ConnectionDone()))
-    assert not node.site.in_flight
-    node.work()
+    faults: list[object] = []
+
+    def observe(event: dict[str, object]) -> None:
+        if "log_failure" in event:
+            faults.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        connection.send(head.encode() + body)
+        assert node.site.in_flight
+        connection.channel.connectionLost(Failure(ConnectionDone()))
+        assert not node.site.in_flight
+        node.work()
+        # What nobody handled is told when it is collected.
+        del connection
+        gc.collect()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert faults == []
     assert node.post("/", BRIGHT).status == 200
