@@ -120,10 +120,9 @@ def test_a_taken_port_is_a_port_taken():
 def test_a_signal_stops_the_service(number):
     with running(SERVER) as server:
         server.process.send_signal(number)
-        out, err = server.process.communicate(timeout=60)
-    assert server.process.returncode == 0
-    assert out == "stopping\n"
-    assert "Traceback" not in err
+        status, out, log = server.end()
+    assert (status, out) == (0, "stopping\n")
+    assert "Traceback" not in log
 
 
 def test_a_second_signal_ends_a_service_that_is_stuck():

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Frozen graphs to serve, as small or as slow as a test needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+
+def write_constant(folder: Path, name: str, scores: Sequence[float]) -> tuple[str, ...]:
+    """A graph of 4x4 pixels that gives every image these scores; the options that name it."""
+
+    def build(pixels: tf.Tensor) -> tf.Tensor:
+        # Adds nothing, and makes each row depend on its image.
+        none = tf.reduce_sum(pixels, [1, 2, 3])[:, None] * 0
+        return tf.constant(scores, tf.float32) + none
+
+    return _write(folder, name, 4, len(scores), build)
+
+
+def write_slow(folder: Path, name: str, layers: int) -> tuple[str, ...]:
+    """A graph of 112x112 pixels whose convolutions take some 0.9 GFLOP each."""
+    kernel = np.random.default_rng(0).normal(0, 0.05, (3, 3, 64, 64)).astype(np.float32)
+
+    def build(pixels: tf.Tensor) -> tf.Tensor:
+        weights = tf.constant(kernel)
+        wide = tf.tile(pixels, [1, 1, 1, 22])[..., :64]
+        for _ in range(layers):
+            wide = tf.nn.relu(tf.nn.conv2d(wide, weights, 1, "SAME"))
+        return tf.reduce_mean(wide, [1, 2])[:, :3]
+
+    return _write(folder, name, 112, 3, build)
+
+
+def _write(
+    folder: Path, name: str, side: int, classes: int, build: Callable[[tf.Tensor], tf.Tensor]
+) -> tuple[str, ...]:
+    with tf.Graph().as_default() as graph:
+        pixels = tf.compat.v1.placeholder(tf.float32, [None, side, side, 3], name="input")
+        tf.nn.softmax(build(pixels), name="final_result")
+    path, labels = folder / f"{name}.pb", folder / f"{name}.txt"
+    path.write_bytes(graph.as_graph_def().SerializeToString())
+    labels.write_text("".join(f"{name}-{number}\n" for number in range(classes)))
+    return "--graph", str(path), "--labels", str(labels)
