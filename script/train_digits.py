@@ -427,6 +427,17 @@ class Score:
     agreeing: int
 
 
+def held_out_files(size: int, count: int) -> list[bytes]:
+    """JPEG files of the first ``count`` held-out digits, ``size`` pixels a side, in turn bright
+    on black and inverted: what ``bench/decode.py`` measures with."""
+    _, digits = split_digits()
+    rng = np.random.default_rng(RENDER_SEED)
+    return [
+        render(pixels, random_rendering(rng, size, index % 2 == 1))
+        for index, pixels in enumerate(digits.pixels[:count])
+    ]
+
+
 def evaluate(model: Model, digits: Digits, size: int, inverted: bool) -> Score:
     """Render each digit as a JPEG file of that size, decode it, and ask the model."""
 
