@@ -274,7 +274,7 @@ def plot(results: dict[str, Any], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     networks = list(results["models"].values())
     figure, axes = pyplot.subplots(
@@ -302,6 +302,9 @@ def plot(results: dict[str, Any], file: Path) -> None:
         bottom.set_yticks(range(len(names)), names)
         bottom.set_ylim(-0.6, len(names) - 0.4)
         bottom.set_xscale("log")
+        bottom.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        bottom.xaxis.set_major_formatter("{x:g}")
+        bottom.xaxis.set_minor_formatter(ticker.NullFormatter())
         bottom.set_xlabel("ms, from p50 (dot) to p99", fontsize=8)
         for axis in (top, bottom):
             axis.tick_params(labelsize=8)
