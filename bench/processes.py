@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -137,6 +138,18 @@ def machine_busy(seconds: float = 1.0) -> float:
     after = _machine()
     spent = sum(after) - sum(before)
     return 1 - (after[3] + after[4] - before[3] - before[4]) / spent if spent else 0.0
+
+
+def busy_seconds() -> float:
+    """Processor time that the whole machine has spent so far, other than waiting."""
+    spent = _machine()
+    return (sum(spent) - spent[3] - spent[4]) / _TICKS
+
+
+def children_seconds() -> float:
+    """Processor time of this process's children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def slowness() -> float:

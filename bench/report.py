@@ -54,12 +54,20 @@ def _quietness(results: dict[str, Any]) -> list[str]:
     rounds = [each for result in results["models"].values() for each in result["rounds"]]
     slow = [value for each in rounds for value in each["slowness_ms"]]
     stolen = sum(each["stolen_seconds"] for each in rounds)
+    loads = [run for each in rounds for runs in each["loads"].values() for run in runs.values()]
     said = [f"Busy with something else at the start: {results['busy_at_start']:.0%} of the cores."]
     if slow:
         said.append(
             f"The same fixed work took {min(slow):.0f} to {max(slow):.0f} ms, "
             f"{_middle(slow):.0f} in the middle; "
             f"the host took {stolen:.0f} s of processor time away."
+        )
+    if loads:
+        others = [run["other_cores"] for run in loads]
+        said.append(
+            f"Under load, wrk took {_middle(run['client_cores'] for run in loads):.2f} cores, and "
+            f"what does not belong to the benchmark {_middle(others):.2f} ({max(others):.2f} at "
+            "most)."
         )
         if max(slow) > 1.5 * min(slow):
             said.append("**The machine's speed changed during the run: trust ratios alone.**")

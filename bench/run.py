@@ -297,7 +297,7 @@ def _round(
         up.resume()
         runs = loads[up.server.name] = {}
         for connections in model.concurrencies:
-            runs[connections] = asdict(load.drive(up.url, requests, connections, plan.seconds))
+            runs[connections] = _one_load(up, requests, connections, plan.seconds)
         up.pause()
         busiest = runs[model.busiest]
         print(
@@ -310,6 +310,31 @@ def _round(
         "loads": loads,
         "stolen_seconds": processes.stolen_seconds() - stolen,
         "slowness_ms": [slow, processes.slowness()],
+    }
+
+
+def _one_load(
+    up: servers.Running, requests: load.Bodies, connections: int, seconds: float
+) -> dict[str, Any]:
+    """One load, with the processor time that it took: the server's, wrk's, and the others'."""
+
+    def spent() -> tuple[float, float, float, float]:
+        return (
+            time.monotonic(),
+            processes.busy_seconds(),
+            processes.cpu_seconds(up.process.pid),
+            processes.children_seconds(),
+        )
+
+    before = spent()
+    measured = load.drive(up.url, requests, connections, seconds)
+    wall, busy, server, client = (
+        after - first for after, first in zip(spent(), before, strict=True)
+    )
+    return asdict(measured) | {
+        "server_cpu_ms": server * 1e3 / max(1, measured.requests),
+        "client_cores": client / wall,
+        "other_cores": max(0.0, busy - server - client) / wall,
     }
 
 
