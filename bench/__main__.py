@@ -61,7 +61,9 @@ def _options() -> argparse.Namespace:
         "--servers", type=_names, help="names or their beginnings, such as smls,Flask"
     )
     parser.add_argument("--rounds", type=int, help="3, or 1 with --quick")
-    parser.add_argument("--seconds", type=float, help="of each load: 4, or 3 with --quick")
+    parser.add_argument(
+        "--seconds", type=float, help="of each load, more for a large network: 4, or 3 with --quick"
+    )
     parser.add_argument("--minutes", type=float, help="begin no round that would end later: 28")
     parser.add_argument(
         "--trial", action="store_true", help="try each peer's variants again; do not remember"

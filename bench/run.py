@@ -40,6 +40,9 @@ TRIAL_SECONDS = 2
 NODE_STARTS = 3
 """A node's first start may have more to do (it finds its arrangement); the later ones are timed."""
 
+TURNS = 8
+"""How often each connection should have its turn in one load."""
+
 NODE_PACKAGES = ("simple-ml-serving", "tensorflow", "openvino", "simplejpeg", "twisted", "klein")
 
 
@@ -297,7 +300,8 @@ def _round(
         up.resume()
         runs = loads[up.server.name] = {}
         for connections in model.concurrencies:
-            runs[connections] = _one_load(up, requests, connections, plan.seconds)
+            seconds = _long_enough(connections, found, plan.seconds)
+            runs[connections] = _one_load(up, requests, connections, seconds)
         up.pause()
         busiest = runs[model.busiest]
         print(
@@ -311,6 +315,12 @@ def _round(
         "stolen_seconds": processes.stolen_seconds() - stolen,
         "slowness_ms": [slow, processes.slowness()],
     }
+
+
+def _long_enough(connections: int, found: limit.Found, seconds: float) -> float:
+    """Longer for a large network, or the requests that the end cuts off would weigh too much."""
+    turns = TURNS * connections / float(found.cells[0]["per_second"])
+    return min(max(seconds, turns), 2.5 * seconds)
 
 
 def _one_load(
