@@ -38,18 +38,20 @@ def prove(
         )
     samples = _decoded(image_files, spec) if image_files else _made_up(spec)
     expected = _answers(session, samples)
+    sizes = BATCHES if session.signature.batches else BATCHES[:1]
+    seconds = found.anchors or tuple(
+        (size, tuning.seconds_of(session, size, found.runs)) for size in sizes
+    )
     trials = [
         Trial(
             SESSION,
             "f32",
             one_by_one=False,
             runs=found.runs,
-            images_per_second=max(found.runs * n / seconds for n, seconds in found.anchors)
-            if found.anchors
-            else 0.0,
+            images_per_second=max(found.runs * size / each for size, each in seconds),
             agreement=1.0,
             difference=0.0,
-            seconds=found.anchors,
+            seconds=seconds,
         )
     ]
     for precision in precisions:

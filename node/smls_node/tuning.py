@@ -26,7 +26,7 @@ from smls_node import machine
 from smls_node.arrangement import BATCHES, Arrangement, Measured, candidates, choose, workers_for
 from smls_node.runtimes import GraphFiles, Runtime, tensorflow
 
-CHILD_SECONDS = 60.0
+CHILD_SECONDS = 120.0
 """A child that takes longer is given up, and the model is run as most models run best."""
 
 TRY_SECONDS = 0.25
