@@ -70,6 +70,7 @@ class NodeService(Service):
 
     def __init__(self, reactor: Any, settings: NodeSettings) -> None:
         self.exit_status = 0
+        self._loading = False
         self._id = token_hex(8)
         self._reactor = reactor
         self._settings = settings
@@ -105,10 +106,10 @@ class NodeService(Service):
         self.log.info(
             "listening on {host} port {port}, loading", host=host or "all addresses", port=self.port
         )
+        self._loading = True
         pool = self._reactor.getThreadPool()
-        deferToThreadPool(self._reactor, pool, self._load).addCallback(self._ready).addErrback(
-            self._failed
-        )
+        loaded = deferToThreadPool(self._reactor, pool, self._load).addBoth(self._loaded)
+        loaded.addCallback(self._ready).addErrback(self._failed)
 
     @property
     def port(self) -> int:
@@ -121,9 +122,15 @@ class NodeService(Service):
     def stopService(self) -> Any:
         """Withdraws and drains; fires when every request in flight is answered.
 
-        After the drain timeout the process ends at once, with status 1.
+        After the drain timeout the process ends at once, with status 1; while the models are
+        still being loaded, with status 0.
         """
         super().stopService()  # type: ignore[no-untyped-call]
+        if self._loading:
+            self.log.info("stopped while loading")
+            # Nothing can interrupt the thread that loads, and the reactor would wait for it: for
+            # a minute where it measures. Nobody is served yet.
+            _end(0)
         if self._announcement is not None:
             yield self._announcement.withdraw()
         self._serving.phase = Phase.DRAINING
@@ -157,6 +164,10 @@ class NodeService(Service):
         gc.collect()
         gc.freeze()
         return models
+
+    def _loaded(self, result: Any) -> Any:
+        self._loading = False
+        return result
 
     def _ready(self, models: list[Model]) -> None:
         if not self.running:
@@ -218,10 +229,8 @@ class NodeService(Service):
         for request in self._site.in_flight:
             self.log.error("still in flight: {request}", request=request.summary())
         self.log.error("gave up draining after {seconds} s", seconds=self._settings.drain_timeout)
-        sys.stdout.flush()
-        sys.stderr.flush()
         # A thread that hangs in a model would keep a usual exit waiting for ever.
-        os._exit(1)
+        _end(1)
 
 
 def make_service(options: Any) -> NodeService:
@@ -251,6 +260,13 @@ def make_service(options: Any) -> NodeService:
             drain_timeout=options["drain-timeout"],
         ),
     )
+
+
+def _end(status: int) -> None:
+    """Ends the process at once."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _told(options: Any) -> Arrangement | None:

@@ -15,7 +15,7 @@ TTL_SECONDS = 5
 """Long enough for a node that is starved by others, short enough to wait for."""
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def findings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One folder for what nodes measure that are not told to leave it, as the README's."""
     with pytest.MonkeyPatch.context() as patch:
@@ -23,7 +23,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def registries() -> Iterator[list[Running]]:
     """Three registries: for a fleet that stays, for one of two models, for one whose nodes die."""
     options = (*LOCAL, "--ttl", TTL_SECONDS, "--log-format", "json")
@@ -31,13 +31,13 @@ def registries() -> Iterator[list[Running]]:
         yield registries
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def absent_port() -> int:
     """The port of a registry that is not there when the nodes start."""
     return free_port()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pair(registries: list[Running], absent_port: int) -> Iterator[Fleet]:
     """Two nodes for digits; the first is known at the other registries too."""
     own, *others = registries
@@ -52,7 +52,7 @@ def pair(registries: list[Running], absent_port: int) -> Iterator[Fleet]:
         yield Fleet(own, tuple(nodes))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mixed(
     registries: list[Running], pair: Fleet, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import socket
 from http.client import HTTPConnection, HTTPResponse
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -154,13 +152,3 @@ def noise(width: int, height: int) -> bytes:
     file = BytesIO()
     Image.effect_noise((width, height), 90).convert("RGB").save(file, "JPEG", quality=90)
     return file.getvalue()
-
-
-def links_in(text: str) -> list[str]:
-    """The files of this project that a page of Markdown leads to."""
-    return re.findall(r"\]\((?!http)([^)#]+)", text)
-
-
-def page(name: str) -> str:
-    """A page of the documentation."""
-    return Path(ROOT, name).read_text()

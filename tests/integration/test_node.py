@@ -7,9 +7,10 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -31,7 +32,7 @@ from tests.integration.fleet import (
 )
 from tests.integration.graphs import write_constant
 from tests.node.memory import form
-from tests.processes import LOCAL, Running, run, running
+from tests.processes import LOCAL, Running, run, running, until
 
 curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
@@ -86,6 +87,18 @@ def test_a_model_that_cannot_be_served_is_told(tmp_path: Path) -> None:
             assert (ended.returncode, ended.stdout) == (1, "")
             assert told in ended.stderr
             assert "Traceback" not in ended.stderr
+
+
+def test_a_node_that_still_loads_ends_at_once(tmp_path: Path) -> None:
+    loading = Running("smls-node", *LOCAL, XDG_CACHE_HOME=str(tmp_path))
+    with closing(loading):
+        until(lambda: "loading" in loading.log)
+        begun = time.monotonic()
+        status, printed, log = loading.stop()
+    assert (status, printed) == (0, "")
+    assert "stopped while loading" in log
+    # Importing TensorFlow and measuring, which goes on in a thread, takes longer.
+    assert time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize(
