@@ -35,8 +35,10 @@ def tree() -> set[str]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The files of a wheel that is built from the tree."""
     out = tmp_path_factory.mktemp("wheel")
+    # Not in the tree's own build/: setuptools would pack what an earlier build has left there.
+    base = f"--config-setting=--build-option=build --build-base={out / 'build'}"
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT],
+        [sys.executable, "-m", "build", "--wheel", "--outdir", out, base, ROOT],
         check=True,
         capture_output=True,
         timeout=300,
