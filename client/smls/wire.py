@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from attrs import asdict, frozen
@@ -32,17 +33,40 @@ MAX_MODELS = 1000
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})")
 
 
+AVAILABLE = "AVAILABLE"
+"""The state of a model's version that answers."""
+
+
+class NodeState(StrEnum):
+    """What a registry thinks of a node: suspects are asked last."""
+
+    LIVE = "live"
+    SUSPECT = "suspect"
+
+
 @frozen
 class ModelRecord:
     """One version of a model on a node.
 
     ``labels_hash`` is a hash of the labels: nodes that agree on it give comparable answers.
+    ``labels`` are the names that the version goes by, such as ``canary``. ``capacity`` is how
+    many requests a second the node can answer, 0 where it is not known.
     """
 
     name: str
     version: str = "1"
-    state: str = "AVAILABLE"
+    state: str = AVAILABLE
     labels_hash: str = ""
+    labels: tuple[str, ...] = ()
+    capacity: float = 0.0
+
+    def answers(self, version: str | None, label: str | None) -> bool:
+        """Whether this version can be asked, and is the one that is wanted, ``None`` for any."""
+        return (
+            self.state == AVAILABLE
+            and version in (None, self.version)
+            and (label is None or label in self.labels)
+        )
 
 
 @frozen
@@ -50,7 +74,8 @@ class NodeRecord:
     """A node as it announces itself.
 
     ``id`` is random at each start, so a restarted node is a new one at an old ``address``
-    (``host:port``). ``protocols`` names the dialects that the node speaks on that port.
+    (``host:port``). ``protocols`` names the dialects that the node speaks on that port. ``state``
+    is the registry's to say.
     """
 
     id: str
@@ -60,10 +85,17 @@ class NodeRecord:
     zone: str = ""
     protocols: tuple[str, ...] = ()
     models: tuple[ModelRecord, ...] = ()
+    state: NodeState = NodeState.LIVE
 
-    def serves(self, model: str | None) -> bool:
-        """Whether the node serves ``model``; every node serves ``None``, any model."""
-        return model is None or any(known.name == model for known in self.models)
+    def serves(
+        self, model: str | None, version: str | None = None, label: str | None = None
+    ) -> bool:
+        """Whether the node answers for ``model``; every node serves ``None``, any model."""
+        if model is None and version is None and label is None:
+            return True
+        return any(
+            known.answers(version, label) for known in self.models if model in (None, known.name)
+        )
 
     def url(self, path: str = "/") -> str:
         return f"{self.scheme}://{self.address}{path}"
@@ -75,6 +107,19 @@ class Listing:
 
     revision: int
     nodes: tuple[NodeRecord, ...]
+
+
+@frozen
+class Delta:
+    """What changed between two revisions of a registry, as its watch tells it.
+
+    ``put`` nodes came or changed, those whose ids are ``gone`` left; where a watch is for one
+    model, also those that no longer serve it.
+    """
+
+    revision: int
+    put: tuple[NodeRecord, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 @frozen
@@ -187,6 +232,7 @@ def node_from_json(value: object) -> NodeRecord:
         zone=_text("zone", fields.get("zone", ""), 128),
         protocols=_items("protocols", fields.get("protocols", []), 32, _short),
         models=_items("models", fields.get("models", []), MAX_MODELS, _model),
+        state=_state(fields.get("state", NodeState.LIVE)),
     )
     split_address(node.address)
     if node.scheme not in ("http", "https"):
@@ -208,13 +254,32 @@ def listing_from_json(value: object) -> Listing:
     :raises BadRecord: as for a single record, or where the revision is no whole number.
     """
     fields = _mapping("listing", value)
-    revision = fields.get("revision")
-    if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
-        raise BadRecord(f"revision: got {_shown(revision)}, wanted a whole number from 0")
-    nodes = fields.get("nodes")
-    if not isinstance(nodes, list):
-        raise BadRecord(f"nodes: got {_shown(nodes)}, wanted a list of nodes")
-    return Listing(revision, tuple(node_from_json(node) for node in nodes))
+    return Listing(_revision(fields), _nodes("nodes", fields.get("nodes")))
+
+
+def delta_to_json(delta: Delta) -> dict[str, Any]:
+    """The delta as what ``json.dumps`` takes."""
+    return {
+        "revision": delta.revision,
+        "put": [node_to_json(node) for node in delta.put],
+        "gone": list(delta.gone),
+    }
+
+
+def delta_from_json(value: object) -> Delta:
+    """The delta that ``value``, parsed JSON, holds.
+
+    :raises BadRecord: as for a listing.
+    """
+    fields = _mapping("delta", value)
+    gone = fields.get("gone", [])
+    if not isinstance(gone, list):
+        raise BadRecord(f"gone: got {_shown(gone)}, wanted a list of ids")
+    return Delta(
+        _revision(fields),
+        _nodes("put", fields.get("put", [])),
+        tuple(_name(f"gone[{index}]", node_id) for index, node_id in enumerate(gone)),
+    )
 
 
 def check_name(field: str, value: object) -> str:
@@ -232,7 +297,39 @@ def _model(field: str, value: object) -> ModelRecord:
         version=_name(f"{field}.version", fields.get("version", "1")),
         state=_text(f"{field}.state", fields.get("state", "AVAILABLE"), 32),
         labels_hash=_text(f"{field}.labels_hash", fields.get("labels_hash", ""), 128),
+        labels=_items(f"{field}.labels", fields.get("labels", []), 32, _name),
+        capacity=_amount(f"{field}.capacity", fields.get("capacity", 0.0)),
     )
+
+
+def _revision(fields: Mapping[str, object]) -> int:
+    revision = fields.get("revision")
+    if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
+        raise BadRecord(f"revision: got {_shown(revision)}, wanted a whole number from 0")
+    return revision
+
+
+def _nodes(field: str, value: object) -> tuple[NodeRecord, ...]:
+    if not isinstance(value, list):
+        raise BadRecord(f"{field}: got {_shown(value)}, wanted a list of nodes")
+    return tuple(node_from_json(node) for node in value)
+
+
+def _state(value: object) -> NodeState:
+    try:
+        return NodeState(str(value))
+    except ValueError:
+        raise BadRecord(
+            f"state: got {_shown(value)}, wanted {' or '.join(map(repr, map(str, NodeState)))}"
+        ) from None
+
+
+def _amount(field: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise BadRecord(
+            f"{field}: got {_shown(value)}, wanted a number from 0 to a thousand million"
+        )
+    return float(value)
 
 
 def _mapping(field: str, value: object) -> Mapping[str, object]:

@@ -8,10 +8,14 @@ from hypothesis import strategies as st
 
 from smls.errors import BadRecord
 from smls.wire import (
+    Delta,
     Listing,
     ModelRecord,
     NodeRecord,
+    NodeState,
     check_name,
+    delta_from_json,
+    delta_to_json,
     join_address,
     listing_from_json,
     listing_to_json,
@@ -24,7 +28,15 @@ names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", fullmatch=True)
 hosts = st.from_regex(r"[A-Za-z0-9._-]{1,40}", fullmatch=True) | st.ip_addresses().map(str)
 ports = st.integers(1, 65535)
 texts = st.text(max_size=128)
-models = st.builds(ModelRecord, names, names, st.text(max_size=32), texts)
+models = st.builds(
+    ModelRecord,
+    names,
+    names,
+    st.text(max_size=32),
+    texts,
+    st.lists(names, max_size=2).map(tuple),
+    st.floats(0, 1e8),
+)
 nodes = st.builds(
     NodeRecord,
     id=names,
@@ -34,6 +46,13 @@ nodes = st.builds(
     zone=texts,
     protocols=st.lists(st.text(max_size=32), max_size=4).map(tuple),
     models=st.lists(models, max_size=4).map(tuple),
+    state=st.sampled_from(NodeState),
+)
+deltas = st.builds(
+    Delta,
+    st.integers(0, 2**40),
+    st.lists(nodes, max_size=3).map(tuple),
+    st.lists(names, max_size=3).map(tuple),
 )
 listings = st.builds(Listing, st.integers(0, 2**40), st.lists(nodes, max_size=3).map(tuple))
 anything = st.recursive(
@@ -61,6 +80,11 @@ def test_a_listing_survives_the_wire(listing):
     assert listing_from_json(json.loads(json.dumps(listing_to_json(listing)))) == listing
 
 
+@given(deltas)
+def test_a_delta_survives_the_wire(delta):
+    assert delta_from_json(json.loads(json.dumps(delta_to_json(delta)))) == delta
+
+
 @given(nodes, st.dictionaries(st.text(), anything, max_size=3))
 def test_unknown_fields_are_ignored(node, more):
     assert node_from_json({**more, **sent(node)}) == node
@@ -68,7 +92,7 @@ def test_unknown_fields_are_ignored(node, more):
 
 @given(anything)
 def test_any_json_is_a_listing_or_a_bad_record(value):
-    for read in (node_from_json, listing_from_json):
+    for read in (node_from_json, listing_from_json, delta_from_json):
         message = complaint(read, value)
         assert message == "" or ("got" in message and "wanted" in message)
         assert len(message) < 300
@@ -118,3 +142,13 @@ def test_a_node_serves_its_models_and_any():
     assert node.serves("flowers")
     assert node.serves(None)
     assert not node.serves("birds")
+
+
+def test_a_node_serves_the_versions_that_answer():
+    flowers = ModelRecord("flowers", "3", labels=("canary",))
+    node = NodeRecord("a", "h:1", models=(flowers, ModelRecord("birds", "1", state="LOADING")))
+    assert node.serves(None) and node.serves("flowers")
+    assert node.serves("flowers", "3") and not node.serves("flowers", "2")
+    assert node.serves("flowers", label="canary") and not node.serves("flowers", label="stable")
+    assert not node.serves("birds")
+    assert node.serves(None, "3") and not node.serves(None, "1")
