@@ -173,9 +173,16 @@ class LimitedChannel(http.HTTPChannel):
 
     site: LimitedSite
 
+    _secure = False
+
     def connectionMade(self) -> None:
         self.site.channels.add(self)
         super().connectionMade()  # type: ignore[no-untyped-call]
+        self._secure = super().isSecure()  # type: ignore[no-untyped-call]
+
+    def isSecure(self) -> bool:
+        # Klein asks several times a request, and Twisted's own answer is an adaption each time.
+        return self._secure
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)  # type: ignore[no-untyped-call]

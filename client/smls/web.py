@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from math import ceil
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes
 
+import orjson
 from attrs import frozen
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -51,28 +52,25 @@ class Answer:
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
 
-    def all_headers(self) -> Headers:
-        """The answer's headers, Content-Type and Content-Length among them."""
-        headers = Headers()
-        headers.addRawHeader("Content-Type", self.content_type)
-        headers.addRawHeader("Content-Length", str(len(self.body)))
-        for name, value in self.headers:
-            headers.addRawHeader(name, value)
-        return headers
-
     def closing_headers(self) -> Headers:
-        """The same for an answer that is written past Twisted's own, and ends its connection."""
-        headers = self.all_headers()
-        headers.addRawHeader("Date", datetimeToString().decode("ascii"))
-        headers.addRawHeader("Connection", "close")
+        """The headers of an answer that is written past Twisted's own, and ends its connection."""
+        headers = Headers()
+        self._add_to(headers)
+        headers.setRawHeaders("Date", [datetimeToString().decode("ascii")])
+        headers.setRawHeaders("Connection", ["close"])
         return headers
 
     def write_to(self, request: Request) -> bytes:
         """Sets the answer's status and headers on ``request``; the body is left to write."""
         request.setResponseCode(self.status)
-        for name, values in self.all_headers().getAllRawHeaders():
-            request.responseHeaders.setRawHeaders(name, values)
+        self._add_to(request.responseHeaders)
         return self.body
+
+    def _add_to(self, headers: Headers) -> None:
+        headers.setRawHeaders("Content-Type", [self.content_type])
+        headers.setRawHeaders("Content-Length", [str(len(self.body))])
+        for name, value in self.headers:
+            headers.setRawHeaders(name, [value])
 
 
 @frozen
@@ -80,40 +78,45 @@ class Head:
     """A request as far as its headers tell: all that an early answer may be decided by.
 
     ``length`` is the body's length in bytes, or ``None`` where it is sent in chunks. ``target``
-    is path and query as they were sent, fit for a redirect's Location.
+    is path and query as they were sent, fit for a redirect's Location; ``is_text`` says whether
+    the path is UTF-8.
     """
 
     method: str
     path: str
-    query: dict[str, list[str]]
+    query: Mapping[str, list[str]]
     headers: Headers
     length: int | None
     target: str = "/"
+    is_text: bool = True
 
     @classmethod
     def of(cls, method: bytes, uri: bytes, headers: Headers, length: int | None) -> Head:
         """The head of a request for ``uri``, which may hold any bytes."""
-        target = quote(uri, safe=_PRINTABLE)
-        path, _, query = target.partition("?")
-        arguments = parse_qs(query, keep_blank_values=True) if query else {}
-        return cls(method.decode("latin-1"), unquote(path), arguments, headers, length, target)
+        path, query, target, is_text = _parts(uri)
+        return cls(method.decode("latin-1"), path, query, headers, length, target, is_text)
 
     def argument(self, name: str) -> str | None:
         """The last value of the query's argument ``name``, if there is one."""
         values = self.query.get(name)
         return values[-1] if values else None
 
-    @property
-    def is_text(self) -> bool:
-        """Whether the path is UTF-8."""
-        try:
-            unquote_to_bytes(self.target.partition("?")[0]).decode()
-        except UnicodeDecodeError:
-            return False
-        return True
-
 
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+
+
+@lru_cache(maxsize=256)
+def _parts(uri: bytes) -> tuple[str, Mapping[str, list[str]], str, bool]:
+    """Path, query, target, and whether the path is UTF-8: see ``Head``."""
+    target = quote(uri, safe=_PRINTABLE)
+    path, _, query = target.partition("?")
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        is_text = False
+    else:
+        is_text = True
+    return unquote(path), parse_qs(query, keep_blank_values=True) if query else {}, target, is_text
 
 Screen = Callable[[Head], Answer | None]
 """Says for a request with a body whether it is answered before the body has been read."""
@@ -123,7 +126,7 @@ def json_answer(
     value: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()
 ) -> Answer:
     """``value`` as a JSON answer that ends in a newline, for people with ``curl``."""
-    return Answer(status, json.dumps(value).encode() + b"\n", headers=headers)
+    return Answer(status, orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE), headers=headers)
 
 
 def error_answer(code: str, message: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
@@ -158,6 +161,22 @@ def route_error(app: Any, method: str, path: str) -> Answer | None:
     except HTTPException as refusal:
         return _http_error(refusal, method, path)
     return None
+
+
+def remember_routes(app: Any) -> None:
+    """Makes the Klein application ``app``, whose routes are all added, look each path up once.
+
+    Looking it up costs a tenth of a small request.
+    """
+    bind = app.url_map.bind
+
+    @lru_cache(maxsize=2048)
+    def bound(*given: Any, **named: Any) -> Any:
+        adapter = bind(*given, **named)
+        adapter.match = lru_cache(maxsize=8)(adapter.match)
+        return adapter
+
+    app.url_map.bind = bound
 
 
 def errors_as_json(app: Any) -> None:

@@ -141,8 +141,11 @@ class LoadReport:
 
     def to_header(self) -> str:
         """The value of the header ``LOAD_HEADER``, 200 bytes at most (ORCA's JSON format)."""
-        metrics = {name: _brief(value) for name, value in asdict(self).items()}
-        return f"JSON {json.dumps({'named_metrics': metrics}, separators=(',', ':'))}"
+        return (
+            f'JSON {{"named_metrics":{{"in_flight":{self.in_flight},"queue":{self.queue},'
+            f'"busy_ms":{self.busy_ms:.4g},"a_ms":{self.a_ms:.4g},"b_ms":{self.b_ms:.4g},'
+            f'"batch_max":{self.batch_max},"runs":{self.runs}}}}}'
+        )
 
 
 LOAD_HEADER = "endpoint-load-metrics"
@@ -361,11 +364,16 @@ def _text(field: str, value: object, longest: int) -> str:
         raise BadRecord(f"{field}: got {_shown(value)}, wanted text")
     if len(value) > longest:
         raise BadRecord(f"{field}: got {len(value)} characters, wanted {longest} at most")
+    if not value.isascii():
+        _check_unicode(field, value)
     return value
 
 
-def _brief(value: float) -> float:
-    return value if isinstance(value, int) else float(f"{value:.4g}")
+def _check_unicode(field: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise BadRecord(f"{field}: got {_shown(value)}, wanted text without surrogates") from error
 
 
 def _shown(value: object) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from smls.wire import LoadReport
 from smls_node.batchtime import BatchTime
 
 MAX_BATCH_SIZE = 64
@@ -180,6 +181,19 @@ class Batcher:
             started + self.time.seconds(batch.padded) for batch, started in self._running.items()
         ]
         return max(0.0, min(ends) - now)
+
+    def load(self, now: float) -> LoadReport:
+        """How busy the model is."""
+        running = self.running
+        return LoadReport(
+            in_flight=self.waiting + running,
+            queue=self.waiting,
+            busy_ms=self.until_free(now) * 1000,
+            a_ms=self.time.a * 1000,
+            b_ms=self.time.b * 1000,
+            batch_max=self.largest(),
+            runs=self.workers,
+        )
 
     def ready_at(self, now: float) -> float | None:
         """The moment at which ``take`` gives a batch: now, later by ``max_queue_delay``, or

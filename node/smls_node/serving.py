@@ -15,11 +15,10 @@ from twisted.python.failure import Failure
 from smls.errors import DeadlineExceeded, Overloaded, SmlsError
 from smls.log import fault
 from smls.wire import LoadReport
-from smls_node import admission, images
-from smls_node.batcher import QueueFull
+from smls_node import images
 from smls_node.catalogue import Catalogue, Model
 from smls_node.labels import Prediction, top_k
-from smls_node.worker import Job, Times, Workers
+from smls_node.worker import Job, Times, Work, Workers
 
 RETRY_LOADING_SECONDS = 2.0
 RETRY_DRAINING_SECONDS = 1.0
@@ -132,29 +131,18 @@ class Serving:
         if refusal is not None and self.phase is not Phase.DRAINING:
             raise refusal
         model = self.catalogue.find(ask.model, ask.version)
-        times: list[Times] = []
-        jobs = [self._submit(model, upload, ask, times) for upload in uploads]
+        asked = [self._submit(model, upload, ask) for upload in uploads]
 
         def together(results: list[tuple[Prediction, ...] | SmlsError]) -> Classified:
-            longest = max(times, key=_total, default=Times())
-            return Classified(model, tuple(results), longest, self.load(model))
+            longest = max((pending.job for pending in asked), key=lambda job: job.times.total)
+            load = longest.load or model.workers.load()
+            return Classified(model, tuple(results), longest.times, load)
 
-        if len(jobs) == 1:
-            return jobs[0].addCallback(lambda result: together([result]))
-        return gatherResults(jobs, consumeErrors=True).addCallbacks(together, _unwrapped)
-
-    def load(self, model: Model) -> LoadReport:
-        """How busy ``model`` is now."""
-        batcher = model.workers.batcher
-        return LoadReport(
-            in_flight=batcher.waiting + batcher.running,
-            queue=batcher.waiting,
-            busy_ms=batcher.until_free(self.seconds()) * 1000,
-            a_ms=batcher.time.a * 1000,
-            b_ms=batcher.time.b * 1000,
-            batch_max=batcher.largest(),
-            runs=batcher.workers,
-        )
+        if len(asked) == 1:
+            return asked[0].answered.addCallback(lambda result: together([result]))
+        return gatherResults(
+            [pending.answered for pending in asked], consumeErrors=True
+        ).addCallbacks(together, _unwrapped)
 
     def expire(self) -> None:
         """Answers each request whose deadline has come, even one whose model hangs."""
@@ -163,27 +151,18 @@ class Serving:
             if pending.deadline <= now:
                 pending.expire()
 
-    def _submit(
-        self, model: Model, upload: bytes, ask: Ask, times: list[Times]
-    ) -> Deferred[tuple[Prediction, ...] | SmlsError]:
-        pending = _Pending(self, model.workers, ask.deadline, times)
-        job = Job(ClassifyWork(model, upload, ask.top, self._max_pixels, self._exact), pending.done)
-        pending.job = job
-        batcher = model.workers.batcher
-        late = admission.refusal(batcher, ask.priority, ask.deadline, self.seconds())
+    def _submit(self, model: Model, upload: bytes, ask: Ask) -> _Pending:
+        work = ClassifyWork(model, upload, ask.top, self._max_pixels, self._exact)
+        pending = _Pending(self, model.workers, work, ask.deadline)
         try:
-            if late is not None:
-                raise late
             model.workers.submit(
-                job, deadline=ask.deadline, priority=ask.priority, size_bytes=len(upload)
+                pending.job, deadline=ask.deadline, priority=ask.priority, size_bytes=len(upload)
             )
-        except QueueFull:
-            pending.answer(admission.full(batcher, ask.priority, self.seconds()))
         except Overloaded as error:
             pending.answer(error)
         else:
-            self._pending[job] = pending
-        return pending.answered
+            self._pending[pending.job] = pending
+        return pending
 
     def told(self, error: Exception) -> SmlsError:
         """``error`` as what is told of it; a fault of ours is logged."""
@@ -196,15 +175,12 @@ class Serving:
 class _Pending:
     """A request that waits for its answer: the worker's, its deadline's, or none if it left."""
 
-    def __init__(
-        self, serving: Serving, workers: Workers, deadline: float, times: list[Times]
-    ) -> None:
+    def __init__(self, serving: Serving, workers: Workers, work: Work, deadline: float) -> None:
         self.deadline = deadline
-        self.job: Job
+        self.job = Job(work, self.done)
         self.answered: Deferred[Any] = Deferred(lambda _: self._leave())
         self._serving = serving
         self._workers = workers
-        self._times = times
 
     def answer(self, result: Any) -> None:
         if not self.answered.called:
@@ -214,7 +190,6 @@ class _Pending:
         self._serving.forget(job)
         if self.answered.called:
             return
-        self._times.append(job.times)
         failed = isinstance(job.result, Exception)
         self.answer(self._serving.told(job.result) if failed else job.result)
 
@@ -231,7 +206,3 @@ def _unwrapped(failure: Failure) -> Failure:
     """What cancelled the images of a request, without what wraps it: none fails otherwise."""
     error = failure.value
     return error.subFailure if isinstance(error, FirstError) else failure
-
-
-def _total(times: Times) -> float:
-    return times.queue + times.prepare + times.infer + times.finish

@@ -16,7 +16,9 @@ from typing import Any, Protocol
 from attrs import define, field
 
 from smls.errors import DeadlineExceeded
-from smls_node.batcher import Batch, Batcher, Item
+from smls.wire import LoadReport
+from smls_node import admission
+from smls_node.batcher import Batch, Batcher, Item, QueueFull
 
 
 class Work(Protocol):
@@ -40,15 +42,23 @@ class Times:
     infer: float = 0.0
     finish: float = 0.0
 
+    @property
+    def total(self) -> float:
+        return self.queue + self.prepare + self.infer + self.finish
+
 
 @define(eq=False)
 class Job:
-    """A piece of work, and what came of it: ``result`` holds an exception where it failed."""
+    """A piece of work, and what came of it: ``result`` holds an exception where it failed.
+
+    ``load`` is how busy the model was when its batch had ended; a batch's jobs share it.
+    """
 
     work: Work
     on_done: Callable[[Job], None]
     result: Any = None
     times: Times = field(factory=Times)
+    load: LoadReport | None = None
     item: Item | None = None
 
 
@@ -103,13 +113,25 @@ class Workers:
     def submit(self, job: Job, *, deadline: float, priority: int, size_bytes: int) -> None:
         """Queues ``job``, whose ``on_done`` is called on the reactor's thread.
 
-        :raises QueueFull: where the queue is at its bound.
+        :raises Overloaded: where the queue is at its bound, or the deadline cannot be met.
         """
         with self._ready:
-            job.item = self.batcher.add(
-                job, self._seconds(), deadline=deadline, priority=priority, size_bytes=size_bytes
-            )
+            now = self._seconds()
+            late = admission.refusal(self.batcher, priority, deadline, now)
+            if late is not None:
+                raise late
+            try:
+                job.item = self.batcher.add(
+                    job, now, deadline=deadline, priority=priority, size_bytes=size_bytes
+                )
+            except QueueFull:
+                raise admission.full(self.batcher, priority, now) from None
             self._ready.notify()
+
+    def load(self) -> LoadReport:
+        """How busy the model is now."""
+        with self._ready:
+            return self.batcher.load(self._seconds())
 
     def cancel(self, job: Job) -> None:
         """Takes ``job`` out of the queue, if it still waits there."""
@@ -168,6 +190,9 @@ class Workers:
             )
         with self._ready:
             self.batcher.done(batch, finished, learn=not failed)
+            load = self.batcher.load(finished)
+        for job in jobs:
+            job.load = load
         self._wake(_tell, jobs)
 
     def _rows(self, inputs: list[Any]) -> list[Any]:

@@ -6,13 +6,11 @@ Importing Klein installs a reactor, so this module is imported only where a serv
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 
 from smls.site import LimitedSite
-from smls.web import Answer, Head, answer_for, errors_as_json, route_error
+from smls.web import Answer, Head, answer_for, errors_as_json, remember_routes, route_error
 from smls_node.faces import forms, health, page
 from smls_node.faces.terms import Terms
 from smls_node.faces.upload import Upload
@@ -31,17 +29,14 @@ def make_site(
     forms.add_routes(app, serving, Terms(timeout_seconds))
     health.add_routes(app, serving)
     page.add_routes(app, serving, version)
-
-    @lru_cache(maxsize=256)
-    def route(method: str, path: str) -> Answer | None:
-        return route_error(app, method, path)
+    remember_routes(app)
 
     def screen(head: Head) -> Answer | None:
         """What is wrong with a request that its body could not mend."""
         refusal = serving.refusal()
         if refusal is not None:
             return answer_for(refusal)
-        return route(head.method, head.path)
+        return route_error(app, head.method, head.path)
 
     def body_for(head: Head) -> Upload:
         return Upload(head.headers.getRawHeaders("content-type", [""])[-1])

@@ -69,7 +69,7 @@ def _model(serving: Serving, model: Model) -> dict[str, Any]:
         "runs": how.runs,
         "workers": how.workers,
         "why": how.why,
-        "load": asdict(serving.load(model)),
+        "load": asdict(model.workers.load()),
     }
 
 

@@ -35,17 +35,13 @@ class Terms:
     ) -> None:
         """Sets the headers that say where the time went (W3C Server-Timing) and how busy the
         node is (ORCA)."""
-        known = times.queue + times.prepare + times.infer + times.finish + encode
-        stages = (
-            ("read", max(0.0, request.read_seconds)),
-            ("queue", times.queue),
-            ("decode", times.prepare),
-            ("infer", times.infer),
-            ("encode", times.finish + encode),
-            ("total", max(known, request.age())),
+        timing = (
+            f"read;dur={request.read_seconds * 1000:.2f}, queue;dur={times.queue * 1000:.2f}, "
+            f"decode;dur={times.prepare * 1000:.2f}, infer;dur={times.infer * 1000:.2f}, "
+            f"encode;dur={(times.finish + encode) * 1000:.2f}, "
+            f"total;dur={max(times.total + encode, request.age()) * 1000:.2f}"
         )
-        timing = ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in stages)
-        request.responseHeaders.setRawHeaders("Server-Timing", [timing])
+        request.responseHeaders.setRawHeaders(b"Server-Timing", [timing.encode()])
         request.responseHeaders.setRawHeaders(LOAD_HEADER, [load.to_header()])
 
 
