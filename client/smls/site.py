@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -174,15 +174,21 @@ class LimitedChannel(http.HTTPChannel):
     site: LimitedSite
 
     _secure = False
+    _host: IAddress | None = None
 
     def connectionMade(self) -> None:
         self.site.channels.add(self)
         super().connectionMade()  # type: ignore[no-untyped-call]
         self._secure = super().isSecure()  # type: ignore[no-untyped-call]
+        self._host = super().getHost()  # type: ignore[no-untyped-call]
+
+    # Both are asked for several times a request, and cost Twisted an adaption and a system call.
 
     def isSecure(self) -> bool:
-        # Klein asks several times a request, and Twisted's own answer is an adaption each time.
         return self._secure
+
+    def getHost(self) -> IAddress | None:
+        return self._host
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
