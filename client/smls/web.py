@@ -118,6 +118,7 @@ def _parts(uri: bytes) -> tuple[str, Mapping[str, list[str]], str, bool]:
         is_text = True
     return unquote(path), parse_qs(query, keep_blank_values=True) if query else {}, target, is_text
 
+
 Screen = Callable[[Head], Answer | None]
 """Says for a request with a body whether it is answered before the body has been read."""
 

@@ -26,8 +26,9 @@ from smls_node.runtimes import GraphFiles
 AGREEMENT = 0.995
 """The part of the sample images whose best label must be the session's."""
 
-DIFFERENCE = {"f32": 0.001, "bf16": 0.05}
-"""How far a score (0-1) may be from the session's, at most, by the precision."""
+WITHIN = {"f32": 0.001, "bf16": 0.05}
+"""How far a score (0-1) may be from the session's, at most, by the precision, where the operator
+states no other bound."""
 
 SESSION = "tensorflow"
 
@@ -36,7 +37,8 @@ log = Logger()
 
 @frozen
 class Trial:
-    """How an engine did. ``agreement`` is a part of 1, ``difference`` the largest of all scores.
+    """How an engine did. ``agreement`` is a part of 1, ``difference`` the largest of all scores,
+    and ``within`` what it may be.
 
     ``seconds`` are pairs of a batch's size and its seconds; ``problem`` says why it was not run.
     """
@@ -50,15 +52,12 @@ class Trial:
     difference: float = 1.0
     seconds: tuple[tuple[int, float], ...] = ()
     problem: str = ""
+    within: float = WITHIN["f32"]
 
     @property
     def passed(self) -> bool:
         """Whether the answers are the session's, within the bounds."""
-        return (
-            not self.problem
-            and self.agreement >= AGREEMENT
-            and self.difference <= DIFFERENCE[self.precision]
-        )
+        return not self.problem and self.agreement >= AGREEMENT and self.difference <= self.within
 
     @property
     def name(self) -> str:

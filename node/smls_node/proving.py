@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from attrs import evolve
 from numpy.typing import NDArray
 
 from smls.errors import BadImage, ModelUnusable
 from smls_node import acceleration, images, machine, tuning
 from smls_node.acceleration import SESSION, Proof, Trial
-from smls_node.arrangement import BATCHES
 from smls_node.runtimes import GraphFiles, Input, Runtime, openvino, tensorflow
 
 MOST_IMAGES = 500
@@ -22,9 +22,11 @@ MAX_PIXELS = 100_000_000
 
 
 def prove(
-    files: GraphFiles, findings: Path, image_files: Sequence[Path], precisions: Sequence[str]
+    files: GraphFiles, findings: Path, image_files: Sequence[Path], within: Mapping[str, float]
 ) -> Proof:
-    """The session and OpenVINO in each of ``precisions``, on the images or on made-up ones.
+    """The session and OpenVINO in each precision, on the images or on made-up ones.
+
+    :param within: how far a score may be from the session's, for each precision to try.
 
     :raises ModelUnusable: where the session itself cannot run the graph, or the graph decodes
         by itself, so that there is nothing to accelerate.
@@ -38,10 +40,7 @@ def prove(
         )
     samples = _decoded(image_files, spec) if image_files else _made_up(spec)
     expected = _answers(session, samples)
-    sizes = BATCHES if session.signature.batches else BATCHES[:1]
-    seconds = found.anchors or tuple(
-        (size, tuning.seconds_of(session, size, found.runs)) for size in sizes
-    )
+    seconds = found.anchors or tuple(tuning.sizes_of(session, found.runs).items())
     trials = [
         Trial(
             SESSION,
@@ -54,9 +53,10 @@ def prove(
             seconds=seconds,
         )
     ]
-    for precision in precisions:
+    for precision, bound in within.items():
         for one_by_one in (True, False):
-            trials.append(_try(files, precision, one_by_one, samples, expected))
+            trial = _try(files, precision, one_by_one, samples, expected)
+            trials.append(evolve(trial, within=bound))
     whose = "images of the operator's" if image_files else "made-up images"
     return Proof(acceleration.key_of(files), f"{len(samples)} {whose}", tuple(trials))
 
@@ -77,19 +77,20 @@ def _try(
     if got.shape != expected.shape:
         problem = f"its answers have the shape {got.shape}, the session's {expected.shape}"
         return Trial("openvino", precision, one_by_one, runs, problem=problem)
-    seconds = tuple(
-        (size, tuning.seconds_of(model, size, runs))
-        for size in (BATCHES[:1] if one_by_one else BATCHES)
-    )
+    if one_by_one:
+        alone = tuning.seconds_of(model, 1, runs)
+        seconds = {1: alone, 8: 8 * alone}
+    else:
+        seconds = tuning.sizes_of(model, runs)
     return Trial(
         "openvino",
         precision,
         one_by_one,
         runs,
-        images_per_second=max(runs * size / each for size, each in seconds),
+        images_per_second=max(runs * size / each for size, each in seconds.items()),
         agreement=float(np.mean(got.argmax(axis=1) == expected.argmax(axis=1))),
         difference=float(np.abs(got - expected).max()),
-        seconds=seconds if not one_by_one else ((1, seconds[0][1]), (8, 8 * seconds[0][1])),
+        seconds=tuple(seconds.items()),
     )
 
 

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,13 @@ from smls_node.runtimes import GraphFiles, Runtime, tensorflow
 CHILD_SECONDS = 120.0
 """A child that takes longer is given up, and the model is run as most models run best."""
 
-TRY_SECONDS = 0.25
-"""How long each batch size is run; a run that takes longer is made once."""
+WINDOWS, WINDOW_SECONDS = 3, 0.1
+"""Each batch size is run for so many times so long, and the best of them counts: what else the
+machine does can only make a run slower. A run that takes longer than all of them is made once."""
+
+PAYS = 1.1
+"""A batch size that gives less than so many times the throughput of the one before it is the
+largest that is tried."""
 
 log = Logger()
 
@@ -136,9 +142,19 @@ def _in_fork(work: Callable[[], str]) -> str:
 
 def _measure(files: GraphFiles, threads: int, runs: int) -> Measured:
     model = tensorflow.load(files, operator_threads=threads, runs=runs)
-    sizes = BATCHES if model.signature.batches else BATCHES[:1]
-    seconds = {size: seconds_of(model, size, runs) for size in sizes}
-    return Measured(threads, runs, seconds, seconds_of(model, 1, 1))
+    return Measured(threads, runs, sizes_of(model, runs), seconds_of(model, 1, 1))
+
+
+def sizes_of(model: Runtime, runs: int) -> dict[int, float]:
+    """Seconds of the batches of each size that is worth a try, ``runs`` at once."""
+    seconds: dict[int, float] = {}
+    best = 0.0
+    for size in BATCHES if model.signature.batches else BATCHES[:1]:
+        seconds[size] = seconds_of(model, size, runs)
+        if size / seconds[size] < best * PAYS:
+            break
+        best = size / seconds[size]
+    return seconds
 
 
 def seconds_of(model: Runtime, size: int, callers: int) -> float:
@@ -149,27 +165,35 @@ def seconds_of(model: Runtime, size: int, callers: int) -> float:
 
 def _seconds(run: Callable[[], Any], callers: int) -> float:
     """Seconds a run while ``callers`` threads run it side by side, after one run each."""
-    counts = [0] * callers
+    with ThreadPoolExecutor(callers) as threads:
+        _window(run, callers, threads, 0.0)
+        best, spent = float("inf"), 0.0
+        while spent < WINDOWS * WINDOW_SECONDS:
+            each, took = _window(run, callers, threads, WINDOW_SECONDS)
+            best, spent = min(best, each), spent + took
+    return best
+
+
+def _window(
+    run: Callable[[], Any], callers: int, threads: Executor, seconds: float
+) -> tuple[float, float]:
+    """Seconds a run, and in all, while each caller runs for ``seconds``, once at least."""
     barrier = threading.Barrier(callers + 1)
-    ended = [0.0] * callers
 
-    def call(number: int) -> None:
-        run()
+    def call() -> tuple[int, float]:
         barrier.wait()
-        end = time.perf_counter() + TRY_SECONDS
-        while time.perf_counter() < end:
+        end, count, now = time.perf_counter() + seconds, 0, 0.0
+        while now < end:
             run()
-            counts[number] += 1
-        ended[number] = time.perf_counter()
+            count, now = count + 1, time.perf_counter()
+        return count, now
 
-    threads = [threading.Thread(target=call, args=(number,)) for number in range(callers)]
-    for thread in threads:
-        thread.start()
+    calls = [threads.submit(call) for _ in range(callers)]
     barrier.wait()
     begun = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    return callers * (max(ended) - begun) / sum(counts)
+    counts, ends = zip(*(each.result() for each in calls), strict=True)
+    took = max(ends) - begun
+    return callers * took / sum(counts), took
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from smls_node.settings import ModelSettings
 
 SESSION = Trial("tensorflow", "f32", False, 2, 300.0, 1.0, 0.0, ((1, 0.006),))
 SAME = Trial("openvino", "f32", True, 2, 500.0, 1.0, 1e-6, ((1, 0.004),))
-ROUGH = Trial("openvino", "bf16", True, 2, 1000.0, 0.99, 0.01, ((1, 0.002),))
+ROUGH = Trial("openvino", "bf16", True, 2, 1000.0, 0.99, 0.01, ((1, 0.002),), within=0.05)
 
 
 def proof(*trials: Trial, key: str = "k") -> Proof:
@@ -36,6 +36,8 @@ def test_the_fastest_that_gives_the_same_answers_is_chosen() -> None:
     assert proof(SESSION, SAME, agrees).chosen() == agrees
     far_off = evolve(agrees, difference=0.06)
     assert proof(SESSION, far_off).chosen() == SESSION
+    allowed = evolve(far_off, within=0.1)
+    assert proof(SESSION, allowed).chosen() == allowed
     slow = evolve(SAME, images_per_second=100.0)
     assert proof(SESSION, slow).chosen() == SESSION
     assert proof(SESSION, slow).chosen("openvino") == slow
@@ -72,7 +74,7 @@ def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -
     made = subprocess.run(
         [
             *(sys.executable, "-m", "smls_node.commands.accelerate", graph),
-            *("--images", examples, "--findings", tmp_path / "findings"),
+            *("--images", examples, "--findings", tmp_path / "findings", "--within", "0.04"),
         ],
         capture_output=True,
         text=True,
@@ -81,13 +83,18 @@ def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -
     )
     assert "openvino f32" in made.stdout
     assert "<- chosen" in made.stdout
+    found = acceleration.read(GraphFiles(graph), tmp_path)
+    assert found is not None
+    assert {trial.within for trial in found.trials if trial.precision == "bf16"} == {0.04}
     settings = ModelSettings(graph, embedded.LABELS)
     fast = load(settings, means(tmp_path, "openvino"))
     usual = load(settings, means(tmp_path, "off"))
     assert type(fast.runtime).__name__ == "OpenVinoGraph"
     assert fast.arrangement.why.startswith("openvino")
     inputs = list(np.random.default_rng(0).random((5, 32, 32, 3), np.float32))
-    assert np.abs(fast.runtime.infer(inputs) - usual.runtime.infer(inputs)).max() < 1e-3
+    difference = np.abs(fast.runtime.infer(inputs) - usual.runtime.infer(inputs)).max()
+    # Where the processor computes in bfloat16, that is what was chosen.
+    assert difference < found.chosen("openvino").within
 
 
 def test_what_cannot_be_proven_stays_in_the_session(tmp_path: Path) -> None:

@@ -13,11 +13,23 @@ from twisted.python import usage
 from smls import program
 from smls.errors import MissingExtra, SmlsError
 from smls_node import machine
+from smls_node.acceleration import WITHIN
 from smls_node.options import ModelOptions
 
 COMMAND = "smls-node accelerate"
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
+
+
+def _part(text: str) -> float:
+    """A part of 1, for ``usage.Options``."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise ValueError(f"got {text!r}, wanted a number between 0 and 1")
+    return number
 
 
 class Options(ModelOptions):
@@ -40,6 +52,8 @@ class Options(ModelOptions):
         ["images", None, None, "Folder of images like those that will be served; made-up ones "
          "where left out."],
         ["precisions", None, None, "Precisions to try; f32,bf16 with --images, f32 without."],
+        ["within", None, None, "How far a score may be from TensorFlow's in the lower precisions "
+         "[default: 0.05]; 0.001 in f32.", _part],
         ["findings", None, None, "Folder that keeps what was measured; ~/.cache/smls if left out."],
     ]  # fmt: skip
 
@@ -55,7 +69,7 @@ class Options(ModelOptions):
             raise usage.UsageError(f"got {len(self['models'])} models, wanted one: MODEL.pb")
         wanted = self["precisions"] or ("f32,bf16" if self["images"] else "f32")
         self["precisions"] = tuple(wanted.split(","))
-        unknown = set(self["precisions"]) - {"f32", "bf16"}
+        unknown = set(self["precisions"]) - set(WITHIN)
         if unknown:
             raise usage.UsageError(f"--precisions: got {unknown.pop()!r}, wanted f32 or bf16")
 
@@ -83,7 +97,11 @@ def _prove(options: Options) -> None:
 
     files = files_of(options["models"][0])
     findings = Path(options["findings"] or machine.cache_folder() / "findings")
-    proof = proving.prove(files, findings, _images(options["images"]), options["precisions"])
+    within = {
+        precision: options["within"] or WITHIN[precision] if precision != "f32" else WITHIN["f32"]
+        for precision in options["precisions"]
+    }
+    proof = proving.prove(files, findings, _images(options["images"]), within)
     chosen = proof.chosen()
     print(f"{files.graph}, on {proof.samples}:\n")
     print(f"{'engine':<28} {'images/s':>9} {'same best':>10} {'score off by':>13}")
