@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import environments, limit, load, models, run, servers
+from bench import limit, load, models, run, servers
 from bench.models import Model
 
 STARTS = 3
@@ -31,13 +31,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5, help="of each load; 5")
     parser.add_argument("--commands", type=int, default=12, help="times each command runs; 12")
     options = parser.parse_args()
-    try:
-        load.find_wrk()
-    except load.NoWrk as error:
-        print(error, file=sys.stderr)
+    if not run.ready():
         return 2
-    run.prepare_images()
-    environments.compile_own()
     starts, latencies, commands = [], [], []
     for name in ("digits", "mobilenet_v2"):
         model = models.model(name)

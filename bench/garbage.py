@@ -12,7 +12,7 @@ import statistics
 import sys
 from dataclasses import replace
 
-from bench import environments, load, models, run, servers
+from bench import load, models, run, servers
 
 WITHOUT = (
     sys.executable,
@@ -27,13 +27,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=8)
     options = parser.parse_args()
-    try:
-        load.find_wrk()
-    except load.NoWrk as error:
-        print(error, file=sys.stderr)
+    if not run.ready():
         return 2
-    run.prepare_images()
-    environments.compile_own()
     model = models.model("digits")
     usual = servers.nodes()[0]
     kept = _not_frozen(usual)

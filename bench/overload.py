@@ -14,7 +14,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from bench import environments, load, models, run, servers
+from bench import load, models, run, servers
 from bench.places import BENCH
 
 OVER = 3
@@ -40,13 +40,8 @@ def main() -> int:
     parser.add_argument("--model", default="mobilenet_v2", choices=models.NAMES)
     parser.add_argument("--seconds", type=int, default=60)
     options = parser.parse_args()
-    try:
-        load.find_wrk()
-    except load.NoWrk as error:
-        print(error, file=sys.stderr)
+    if not run.ready():
         return 2
-    run.prepare_images()
-    environments.compile_own()
     model = models.model(options.model)
     server = servers.nodes()[0]
     node = servers.Running(server, model, server.variants[0])

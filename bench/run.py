@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,18 @@ def run(plan: Plan) -> dict[str, Any]:
         results["models"][network.name] = _measure(network, chosen, homes, plan, share)
     results["seconds"] = time.monotonic() - begun
     return results
+
+
+def ready() -> bool:
+    """Whether a small benchmark can begin; where it can, images and compiled modules are there."""
+    try:
+        load.find_wrk()
+    except load.NoWrk as error:
+        print(error, file=sys.stderr)
+        return False
+    prepare_images()
+    environments.compile_own()
+    return True
 
 
 def prepare_images() -> None:

@@ -18,12 +18,8 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=200_000, help="200000")
     parser.add_argument("--server", default="smls", help="name of the variant; smls")
     options = parser.parse_args()
-    try:
-        load.find_wrk()
-    except load.NoWrk as error:
-        print(error, file=sys.stderr)
+    if not run.ready():
         return 2
-    run.prepare_images()
     model = models.model("digits")
     server = next(each for each in servers.nodes() if each.name == options.server)
     node = servers.Running(server, model, server.variants[0])

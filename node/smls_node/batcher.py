@@ -8,7 +8,8 @@ The laws of the queue:
 - Among requests of one priority the earliest deadline goes first, and of two with the same
   deadline the one that came first. A smaller priority number goes before a larger one.
 - A batch is no larger than pays off by the learnt batch time, than its most urgent request can
-  afford, and than its share where several workers are idle.
+  afford, and than its share where several workers are idle. One that is not full has a round
+  size (``round_size``).
 - Every request leaves exactly once: in a batch, expired, or cancelled.
 - The queue is bounded in requests and in bytes.
 
@@ -41,6 +42,7 @@ class Cut(Enum):
     FULL = "full"
     IDLE_WORKER = "idle worker"
     DEADLINE = "deadline"
+    ROUND_SIZE = "round size"
     NO_MORE = "no more"
 
 
@@ -89,6 +91,16 @@ class Batch:
     items: tuple[Item, ...]
     padded: int
     cut: Cut
+
+
+def round_size(size: int) -> int:
+    """The largest of 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, … that is not above ``size``.
+
+    TensorFlow prepares its kernels for each size that it meets and keeps them: few sizes are
+    prepared soon, and take little memory.
+    """
+    power = 1 << (size.bit_length() - 1)
+    return power + power // 2 if size >= power + power // 2 else power
 
 
 class QueueFull(Exception):
@@ -171,7 +183,9 @@ class Batcher:
 
     def largest(self) -> int:
         """The largest batch that is cut: the bound, or what pays off by the learnt time."""
-        return self.time.useful_size(self.limits.largest, OVERHEAD)
+        most = self.limits.largest
+        useful = self.time.useful_size(most, OVERHEAD)
+        return useful if useful == most else round_size(useful)
 
     def until_free(self, now: float) -> float:
         """Seconds until the first worker is expected to be free."""
@@ -212,10 +226,12 @@ class Batcher:
             return None
         largest = self.largest()
         share = -(-self.waiting // max(1, self.idle))
-        size = min(largest, share)
-        cut = Cut.FULL if size == largest else Cut.NO_MORE
-        if size < min(largest, self.waiting):
-            cut = Cut.IDLE_WORKER
+        size, cut = largest, Cut.FULL
+        if share < largest:
+            size = round_size(share)
+            cut = Cut.ROUND_SIZE if share == self.waiting else Cut.IDLE_WORKER
+            if size == self.waiting:
+                cut = Cut.NO_MORE
         items: list[Item] = []
         earliest = float("inf")
         while len(items) < size and self.waiting:

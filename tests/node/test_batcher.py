@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from smls_node.batcher import Batch, Batcher, Cut, Item, Limits, QueueFull
+from smls_node.batcher import Batch, Batcher, Cut, Item, Limits, QueueFull, round_size
 from smls_node.batchtime import BatchTime
 
 TINY = BatchTime([(1, 0.0011), (8, 0.0018)])
@@ -195,4 +195,14 @@ def test_the_sizes_asked_for_are_kept(count: int, largest: int) -> None:
         sizes.append(len(batch.items))
         batcher.done(batch, 0.0, learn=False)
     assert sum(sizes) == count
-    assert sizes[:-1] == [largest] * (len(sizes) - 1)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes.count(largest) == count // largest
+    assert all(round_size(size) == size for size in sizes if size != largest)
+
+
+@given(st.integers(1, 10**6))
+def test_a_round_size_leaves_less_than_a_third_for_the_next_batch(size: int) -> None:
+    rounded = round_size(size)
+    assert size * 2 / 3 < rounded <= size
+    assert rounded.bit_count() <= 2
+    assert round_size(rounded) == rounded
