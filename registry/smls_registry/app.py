@@ -13,7 +13,7 @@ from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from smls.errors import BadRecord, BadRequest, NoLiveNodes, SmlsError
+from smls.errors import BadRecord, BadRequest, NoLiveNodes, SmlsError, Unavailable
 from smls.site import LimitedRequest, LimitedSite
 from smls.web import (
     Answer,
@@ -34,12 +34,11 @@ from smls.wire import (
     node_to_json,
 )
 from smls_registry import page
+from smls_registry.channel import RegistrySite, channel_of
 from smls_registry.events import EventId
 from smls_registry.holders import Holders
-from smls_registry.leases import Lease
 from smls_registry.paths import NODE_ROOTS, is_for_node, model_of
-from smls_registry.renewals import RenewalSite, remember
-from smls_registry.roster import Change
+from smls_registry.roster import Change, Roster
 from smls_registry.stores import Store
 from smls_registry.streams import Heartbeats, Stream
 from smls_registry.watch import Watchers
@@ -89,7 +88,7 @@ class RegistryApp:
 
     def site(self) -> LimitedSite:
         """The site to listen with."""
-        return RenewalSite(
+        return RegistrySite(
             self.klein.resource(), self._clock, max_body=MAX_BODY, screen=self.screen
         )
 
@@ -129,34 +128,34 @@ class RegistryApp:
     def _list(self, request: LimitedRequest) -> bytes:
         return self._listing_answer(request, {}).write_to(request)
 
-    async def _watch(self, request: LimitedRequest) -> bytes | None:
+    def _watch(self, request: LimitedRequest) -> bytes | None:
         model = _queried_model(request)
         if request.method == b"HEAD":
             return _STREAM.write_to(request)
         last = EventId.parse(request.requestHeaders.getRawHeaders(b"last-event-id", [b""])[-1])
-        self._store.sweep()
-        stream = self._open(request)
-        self._watchers.add(stream, model, last)
-        await stream.gone
+        self._read()
+        self._watchers.add(self._open(request), model, last)
         return None
 
-    async def _hold(self, request: LimitedRequest, node_id: str) -> bytes | None:
-        self._store.sweep()
-        if self._roster.get(check_name("id", node_id)) is None:
+    def _hold(self, request: LimitedRequest, node_id: str) -> bytes | None:
+        if self._read().get(check_name("id", node_id)) is None:
             return _unknown(node_id).write_to(request)
         if request.method == b"HEAD":
             return _STREAM.write_to(request)
-        stream = self._open(request)
-        self._holders.add(stream, node_id)
-        await stream.gone
+        self._holders.add(self._open(request), node_id)
         return None
 
-    def _show(self, request: LimitedRequest, node_id: str) -> bytes:
-        self._store.sweep()
-        lease = self._store.lease(check_name("id", node_id))
-        if lease is None:
+    async def _show(self, request: LimitedRequest, node_id: str) -> bytes:
+        node = self._read().get(check_name("id", node_id))
+        if node is None:
             return _unknown(node_id).write_to(request)
-        return _lease_answer(lease, self._store.seconds()).write_to(request)
+        now = self._store.seconds()
+        times = {
+            "age_seconds": now - self._store.known_since(node_id),
+            "expires_in_seconds": await self._store.expires_at(node_id) - now,
+        }
+        answer = json_answer({**node_to_json(node), "lease": times}, headers=_FRESH)
+        return answer.write_to(request)
 
     async def _announce(self, request: LimitedRequest, node_id: str) -> bytes:
         body = request.body()
@@ -167,7 +166,7 @@ class RegistryApp:
             self._announced[node_id] = body
             answer = self._leased(node_id, 201 if is_new else 200)
         else:
-            remember(request, body, lambda: self._renew(node_id, body))
+            channel_of(request).remember(body, lambda: self._renew(node_id, body))
         return answer.write_to(request)
 
     def _renew(self, node_id: str, body: bytes) -> Answer | None:
@@ -191,7 +190,7 @@ class RegistryApp:
         return self._redirect(request.head()).write_to(request)
 
     def _open(self, request: LimitedRequest) -> Stream:
-        stream = Stream(request)
+        stream = Stream(channel_of(request))
         self._heartbeats.add(stream)
         return stream
 
@@ -206,8 +205,7 @@ class RegistryApp:
         )
 
     def _turn(self, model: str | None) -> NodeRecord:
-        self._store.sweep()
-        node = self._roster.next(model)
+        node = self._read().next(model)
         if node is None:
             wanted = "" if model is None else f" that serves the model {model}"
             raise NoLiveNodes(
@@ -218,23 +216,37 @@ class RegistryApp:
 
     def _listing_answer(self, request: LimitedRequest, about: dict[str, object]) -> Answer:
         model = _queried_model(request)
-        self._store.sweep()
-        listing = self._roster.listing(model)
+        listing = self._read().listing(model)
         if not prefers_html(request.requestHeaders):
             return json_answer({**about, **listing_to_json(listing)}, headers=_VARIES)
-        leases = [lease for lease in self._store.leases() if lease.node.serves(model)]
-        body = page.render(leases, listing.revision, self._store.seconds(), model)
+        now = self._store.seconds()
+        body = page.render(
+            listing.nodes,
+            lambda node: now - self._store.known_since(node.id),
+            listing.revision,
+            model,
+        )
         return Answer(200, body, page.CONTENT_TYPE, (*page.HEADERS, *_VARIES))
+
+    def _read(self) -> Roster:
+        self._store.sweep()
+        if not self._store.known:
+            raise Unavailable(
+                "the registry has not reached its store yet",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        return self._roster
 
     def _changed(self, change: Change) -> None:
         addresses = {node.address: node for node in change.now}
+        before = {node.id: node for node in change.was}
         for node in change.was:
             if self._roster.get(node.id) is not None:
                 continue
             self._announced.pop(node.id, None)
             follower = addresses.get(node.address)
             if follower is None:
-                self._tell(change, node)
+                self._tell(change.why, node)
             else:
                 self.log.info(
                     "node {node_id} replaced {replaced_id} at {address}",
@@ -243,17 +255,25 @@ class RegistryApp:
                     address=node.address,
                 )
         for node in change.now:
-            self._tell(change, node)
+            self._tell(_what_happened(before.get(node.id), node), node)
 
-    def _tell(self, change: Change, node: NodeRecord) -> None:
+    def _tell(self, what: str, node: NodeRecord) -> None:
         self.log.info(
             "node {node_id} at {address} {what}",
-            what=change.what,
+            what=what,
             node_id=node.id,
             address=node.address,
             models=", ".join(sorted({model.name for model in node.models})),
-            revision=change.revision,
+            revision=self._roster.revision,
         )
+
+
+def _what_happened(old: NodeRecord | None, new: NodeRecord) -> str:
+    if new.state is NodeState.SUSPECT:
+        return "suspected"
+    if old is None:
+        return "announced"
+    return "recovered" if old.state is NodeState.SUSPECT else "changed"
 
 
 def _queried_model(request: LimitedRequest) -> str | None:
@@ -273,14 +293,6 @@ def _record(node_id: str, body: bytes) -> NodeRecord:
         raise BadRecord(f"id: got {node.id!r}, wanted {node_id!r} as in the path")
     # Who announces himself lives; his state is not his to say.
     return evolve(node, state=NodeState.LIVE)
-
-
-def _lease_answer(lease: Lease, now: float) -> Answer:
-    times = {
-        "age_seconds": now - lease.announced_at,
-        "expires_in_seconds": lease.expires_at - now,
-    }
-    return json_answer({**node_to_json(lease.node), "lease": times}, headers=_FRESH)
 
 
 def _unknown(node_id: str) -> Answer:

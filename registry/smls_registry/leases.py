@@ -78,7 +78,7 @@ class LeaseTable:
         self._forget(node.id)
         since = now if former is None else former.announced_at
         self._leases[node.id] = Lease(node, since, now + self.ttl_seconds)
-        self.roster.change(_what(former), put=(node,))
+        self.roster.change(put=(node,))
         return former is None
 
     def renew(self, node_id: str, now: float) -> bool:
@@ -89,43 +89,32 @@ class LeaseTable:
         self._leases[node_id] = Lease(lease.node, lease.announced_at, now + self.ttl_seconds)
         return True
 
-    def withdraw(self, node_id: str, what: str = "withdrawn") -> NodeRecord | None:
+    def withdraw(self, node_id: str, why: str = "withdrawn") -> NodeRecord | None:
         """Ends the lease of ``node_id`` and returns its record, if there is one."""
         self._forget(node_id)
-        change = self.roster.change(what, gone=(node_id,))
+        change = self.roster.change(gone=(node_id,), why=why)
         return None if change is None else change.was[0]
 
     def expire(self, now: float) -> None:
         """Drops or suspects those whose leases ran out at or before ``now``, and releases."""
         silent = {lease.node.id: lease for lease in _run_out(self._leases, now)}
         dropped, suspects = self._silences.judge((one.node for one in silent.values()), now)
-        self.roster.change("expired", gone=[node.id for node in dropped])
+        self.roster.change(gone=[node.id for node in dropped], why="expired")
         marked = [evolve(node, state=NodeState.SUSPECT) for node in suspects]
         released_at = now + SUSPECT_TTLS * self.ttl_seconds
         for node in marked:
             self._suspects[node.id] = Lease(node, silent[node.id].announced_at, released_at)
-        self.roster.change("suspected", put=marked)
+        self.roster.change(put=marked)
         released = [lease.node.id for lease in _run_out(self._suspects, now)]
-        self.roster.change("released", gone=released)
+        self.roster.change(gone=released, why="released")
 
     def lease(self, node_id: str) -> Lease | None:
         """The lease of ``node_id``, a suspect's too, if there is one."""
         return self._leases.get(node_id) or self._suspects.get(node_id)
 
-    def leases(self) -> list[Lease]:
-        """All leases, by address."""
-        both = [*self._leases.values(), *self._suspects.values()]
-        return sorted(both, key=lambda lease: lease.node.address)
-
     def _forget(self, node_id: str) -> None:
         self._leases.pop(node_id, None)
         self._suspects.pop(node_id, None)
-
-
-def _what(former: Lease | None) -> str:
-    if former is None:
-        return "announced"
-    return "changed" if former.node.state is NodeState.LIVE else "recovered"
 
 
 def _run_out(leases: OrderedDict[str, Lease], now: float) -> list[Lease]:

@@ -31,13 +31,13 @@ KEPT_CHANGES = 1000
 class Change:
     """One revision: the nodes that it concerned, as they were before and as they are now.
 
-    ``what`` happened to them is told in the log.
+    ``why`` some are gone is told in the log.
     """
 
     revision: int
-    what: str
     was: tuple[NodeRecord, ...]
     now: tuple[NodeRecord, ...]
+    why: str
 
     def delta(self, model: str | None) -> Delta | None:
         """What it means to who watches ``model``, all nodes for ``None``; ``None`` for nothing."""
@@ -90,9 +90,9 @@ class Roster:
 
     def change(
         self,
-        what: str,
         put: Iterable[NodeRecord] = (),
         gone: Iterable[str] = (),
+        why: str = "",
         revision: int | None = None,
     ) -> Change | None:
         """Puts and takes out nodes in one step; ``None`` where that changes nothing.
@@ -117,11 +117,25 @@ class Roster:
         if len(self._changes) == self._changes.maxlen:
             self._reaches_to = self._changes[0].revision
         self.revision = revision
-        change = Change(revision, what, was, now)
+        change = Change(revision, was, now, why)
         self._changes.append(change)
         for listener in list(self.listeners):
             listener(change)
         return change
+
+    def advance(self, revision: int) -> None:
+        """Notes that nothing changed until ``revision``."""
+        self.revision = max(self.revision, revision)
+
+    def restart(self, history: str, revision: int) -> None:
+        """Forgets how the list came to be: what is known from here on begins after ``revision``.
+
+        Where the history is another, revisions may be less than they were.
+        """
+        if history != self.history:
+            self.history, self.revision = history, revision
+        self._changes.clear()
+        self._reaches_to = self.revision = max(self.revision, revision)
 
     def since(self, history: str, revision: int) -> list[Change] | None:
         """The changes after ``revision``; ``None`` where they are not known any more, or yet."""

@@ -5,8 +5,10 @@ The laws of a stream:
 
 - What is written goes out at once, to all readers as the same bytes: the answer ends where the
   connection does, and is not sent in chunks.
-- A reader that does not keep up is cut off: more than ``MAX_UNSENT`` bytes that it has not taken,
-  or ``STUCK_BEATS`` heartbeats without an empty buffer. It comes back and starts afresh.
+- What a reader has not taken yet waits as what was written, which all share; the transport copies
+  no more than ``SLICE`` of it.
+- A reader that does not keep up is cut off: more than ``MAX_UNSENT`` bytes that came while others
+  waited, or ``STUCK_BEATS`` heartbeats in which nothing went out. It comes back and starts afresh.
 - ``closed`` tells who ended it: only a connection that its reader closed says anything of him.
 """
 
@@ -22,17 +24,20 @@ from twisted.web.http import datetimeToString
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from smls.site import LimitedRequest
+from smls_registry.channel import RegistryChannel
 from smls_registry.events import HEARTBEAT
 
 HEARTBEAT_SECONDS = 5.0
 """A reader that hears nothing for three of these may take the stream for dead."""
 
+SLICE = 64 * 1024
+"""Bytes after which Twisted's transports say that they are full."""
+
 MAX_UNSENT = 256 * 1024
-"""Bytes written beyond what the transport holds when it is full (64 kB, or one snapshot)."""
+"""Hundreds of changes; with more, a new snapshot is soon the smaller thing to send."""
 
 STUCK_BEATS = 6
-"""Half a minute for a snapshot of a few megabytes: slower readers are none."""
+"""Half a minute for 64 kB: slower readers are none."""
 
 _SLOTS = 10
 """Heartbeats are spread over so many turns of the reactor, or thousands would delay a change."""
@@ -40,31 +45,31 @@ _SLOTS = 10
 
 @implementer(IPushProducer)
 class Stream:
-    """The answer to ``request``, which is held open; ``write`` it to its reader.
+    """The answer to the request that ``channel`` handles, which is held open.
 
     ``closed`` fires when it ends: with ``True`` where its reader closed the connection, else with
-    ``False``. ``gone`` is what a face awaits: it is cancelled when the connection is gone.
+    ``False``.
     """
 
-    def __init__(self, request: LimitedRequest) -> None:
+    def __init__(self, channel: RegistryChannel) -> None:
         self.closed: Deferred[bool] = Deferred()
-        self.gone: Deferred[None] = Deferred(lambda _: self._lost())
-        self._transport: Any = request.channel.transport
+        self._transport: Any = channel.transport
         self._full = False
+        self._waiting: list[bytes | memoryview] = []
         self._unsent = 0
         self._stuck = 0
-        request.channel.persistent = False
-        request.channel.writeHeaders(b"HTTP/1.1", b"200", b"OK", _headers())
-        request.channel.registerProducer(self, True)
+        channel.become_stream(_headers(), self._lost)
+        channel.registerProducer(self, True)  # type: ignore[no-untyped-call]
 
     def write(self, data: bytes) -> None:
         """Sends ``data`` at once, or cuts the reader off where it does not keep up."""
-        if self._full:
+        if not self._full:
+            self._send(data)
+        elif self._unsent + len(data) > MAX_UNSENT:
+            self.cut_off()
+        else:
             self._unsent += len(data)
-            if self._unsent > MAX_UNSENT:
-                self.cut_off()
-                return
-        self._transport.write(data)
+            self._waiting.append(data)
 
     def beat(self) -> None:
         """Sends a heartbeat."""
@@ -75,7 +80,7 @@ class Stream:
             self.write(HEARTBEAT)
 
     def end(self) -> None:
-        """Ends it in order: what was written is still sent."""
+        """Ends it in order: what the transport holds is still sent."""
         if self._end(by_reader=False):
             self._transport.loseConnection()
 
@@ -89,16 +94,32 @@ class Stream:
 
     def resumeProducing(self) -> None:
         self._full = False
-        self._unsent = self._stuck = 0
+        self._stuck = 0
+        while self._waiting and not self._full:
+            self._send(self._waiting.pop(0))
+        if not self._waiting:
+            self._unsent = 0
 
     def stopProducing(self) -> None:
         pass
+
+    def _send(self, data: bytes | memoryview) -> None:
+        if len(data) <= SLICE:
+            self._transport.write(bytes(data))
+            return
+        rest = memoryview(data)
+        while rest and not self._full:
+            self._transport.write(bytes(rest[:SLICE]))
+            rest = rest[SLICE:]
+        if rest:
+            self._waiting.insert(0, rest)
 
     def _lost(self) -> None:
         self._end(by_reader=True)
 
     def _end(self, *, by_reader: bool) -> bool:
         first = not self.closed.called
+        self._waiting.clear()
         if first:
             self.closed.callback(by_reader)
         return first

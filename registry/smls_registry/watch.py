@@ -29,6 +29,7 @@ class Watchers:
         self._streams: dict[str | None, set[Stream]] = {}
         self._changes: list[Change] = []
         self._coming: list[tuple[Stream, str | None, EventId | None]] = []
+        self._history = roster.history
         self._told_at = clock.seconds() - GAP_SECONDS
         self._telling: IDelayedCall | None = None
         roster.listeners.append(self._changed)
@@ -76,6 +77,8 @@ class Watchers:
 
     def _tell(self) -> None:
         self._telling = None
+        if self._roster.history != self._history:
+            self._start_over()
         self._told_at = self._clock.seconds()
         changes, self._changes = self._changes, []
         coming, self._coming = self._coming, []
@@ -86,6 +89,13 @@ class Watchers:
                     stream.write(data)
         for each in coming:
             self._join(*each)
+
+    def _start_over(self) -> None:
+        """Who watched another history comes back for a snapshot of this one."""
+        self._history = self._roster.history
+        for streams in list(self._streams.values()):
+            for stream in list(streams):
+                stream.end()
 
     def _deltas(self, changes: list[Change], model: str | None) -> bytes:
         deltas = (change.delta(model) for change in changes)

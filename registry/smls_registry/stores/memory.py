@@ -12,6 +12,8 @@ from smls_registry.leases import Lease, LeaseTable
 class MemoryStore:
     """Keeps the nodes in ``table``; ``seconds`` reads a monotonic clock."""
 
+    known = True
+
     def __init__(self, table: LeaseTable, seconds: Callable[[], float]) -> None:
         self.ttl_seconds = table.ttl_seconds
         self.roster = table.roster
@@ -27,11 +29,11 @@ class MemoryStore:
     def sweep(self) -> None:
         self._table.expire(self.seconds())
 
-    def lease(self, node_id: str) -> Lease | None:
-        return self._table.lease(node_id)
+    def known_since(self, node_id: str) -> float:
+        return self._lease(node_id).announced_at
 
-    def leases(self) -> list[Lease]:
-        return self._table.leases()
+    async def expires_at(self, node_id: str) -> float:
+        return self._lease(node_id).expires_at
 
     async def announce(self, node: NodeRecord) -> bool:
         self.sweep()
@@ -41,6 +43,11 @@ class MemoryStore:
         self.sweep()
         return self._table.renew(node_id, self.seconds())
 
-    async def withdraw(self, node_id: str, what: str = "withdrawn") -> NodeRecord | None:
+    async def withdraw(self, node_id: str, why: str = "withdrawn") -> NodeRecord | None:
         self.sweep()
-        return self._table.withdraw(node_id, what)
+        return self._table.withdraw(node_id, why)
+
+    def _lease(self, node_id: str) -> Lease:
+        lease = self._table.lease(node_id)
+        assert lease is not None, node_id
+        return lease
