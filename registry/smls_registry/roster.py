@@ -48,14 +48,14 @@ class Change:
 
 
 class Roster:
-    """The nodes at ``revision``, their turns, and the changes of late.
+    """The nodes at ``revision``, their turns, and the changes of late, the last at ``changed_at``.
 
     ``listeners`` are called with each change when it is made.
     """
 
     def __init__(self, history: str, *, revision: int = 0, kept: int = KEPT_CHANGES) -> None:
         self.history = history
-        self.revision = revision
+        self.revision = self.changed_at = revision
         self.listeners: list[Callable[[Change], None]] = []
         self._nodes: dict[str, NodeRecord] = {}
         self._ids: dict[str, str] = {}
@@ -116,7 +116,7 @@ class Roster:
         self._replace(was, now)
         if len(self._changes) == self._changes.maxlen:
             self._reaches_to = self._changes[0].revision
-        self.revision = revision
+        self.revision = self.changed_at = revision
         change = Change(revision, was, now, why)
         self._changes.append(change)
         for listener in list(self.listeners):
