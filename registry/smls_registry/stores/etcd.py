@@ -228,8 +228,7 @@ class EtcdStore:
                 self._watching = Deferred.fromCoroutine(self._watch(revision + 1))
                 await self._watching
             except CancelledError:
-                if self._stopped:
-                    raise
+                pass
             except SmlsError as error:
                 if not self._away:
                     self.log.warn("{reason}; it is tried again", reason=error.message)
@@ -239,6 +238,9 @@ class EtcdStore:
             except Exception:
                 self._away = "what it says cannot be read; see the registry's log"
                 self.log.failure("etcd: what it says cannot be read; it is tried again")
+            # A call that is cancelled may end in any of these.
+            if self._stopped:
+                return
             failures = 0 if self.seconds() - started > SILENCE_SECONDS else failures + 1
             pause = 0.0 if failures < 2 else min(MOST_RETRY_SECONDS, 0.05 * 2**failures)
             await deferLater(self._reactor, pause)
