@@ -148,9 +148,7 @@ def test_a_registry_before_no_etcd_says_so():
     with running(REGISTRY, *LOCAL, "--store", "etcd://127.0.0.1:9") as registry:
         for method, path in (("GET", "v1/nodes"), ("GET", "v1/watch"), ("PUT", "v1/nodes/a")):
             with pytest.raises(urllib.error.HTTPError) as refused:
-                call(
-                    method, f"{registry.url}{path}", {"address": "h:1"} if method == "PUT" else None
-                )
+                call(method, f"{registry.url}{path}", record if method == "PUT" else None)
             assert refused.value.code == 503
             assert int(refused.value.headers["Retry-After"]) >= 1
             assert json.loads(refused.value.read())["error"]["code"] == "unavailable"
