@@ -2,10 +2,13 @@
 """What is etcd's own: where it is, who may speak to it, and the registry program before it."""
 
 import json
+import shutil
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from twisted.internet import reactor
@@ -214,10 +217,8 @@ class TLSTests(TestCase):
     timeout = 60
 
     async def test_both_ends_prove_themselves(self):
-        from pathlib import Path
-
-        folder = Path(self.mktemp())
-        folder.mkdir(parents=True)
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
         certificates(folder)
         ca, own, key = (str(folder / name) for name in ("ca.pem", "own.pem", "own.key"))
         etcd = Etcd(

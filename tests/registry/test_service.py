@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import urllib.request
@@ -168,6 +169,18 @@ def test_an_image_sent_with_curl_never_passes_through(tmp_path, path):
     assert image.read_bytes() in body
 
 
+def is_streamed(command):
+    """Whether the first line of a stream comes although the stream goes on."""
+    curl = subprocess.Popen(
+        shlex.split(command.replace("curl", "curl -sSf", 1)), stdout=subprocess.PIPE
+    )
+    try:
+        return curl.stdout.readline().startswith((b"event: ", b": "))
+    finally:
+        curl.kill()
+        curl.communicate()
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_calls_in_the_documentation_work(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "registry.md").read_text()
@@ -179,6 +192,9 @@ def test_the_calls_in_the_documentation_work(tmp_path):
             here = documented.replace("http://127.0.0.1:12480/", registry.url)
             here = here.replace("127.0.0.1:8501", node.address)
             if "DELETE" in here:
+                continue
+            if "-N" in here:
+                assert is_streamed(here)
                 continue
             ended = subprocess.run(
                 here.replace("curl", "curl -sSf", 1),
