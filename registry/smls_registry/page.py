@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
-from smls.wire import ModelRecord
-from smls_registry.leases import Lease
+from smls.wire import ModelRecord, NodeRecord
 
 CONTENT_TYPE = "text/html; charset=utf-8"
 
@@ -18,25 +17,29 @@ HEADERS = (
 """Nothing that a node puts in its record may run or load in a browser."""
 
 
-def render(leases: Sequence[Lease], revision: int, now: float, model: str | None = None) -> bytes:
-    """The page that shows ``leases`` as they are at ``now``, seconds of the leases' clock."""
-    what = "live node" if len(leases) == 1 else "live nodes"
+def render(
+    nodes: Sequence[NodeRecord],
+    age_seconds: Callable[[NodeRecord], float],
+    revision: int,
+    model: str | None = None,
+) -> bytes:
+    """The page that shows ``nodes`` and for how long they are known."""
+    what = "node" if len(nodes) == 1 else "nodes"
     serving = f" that serve <b>{escape(model)}</b>" if model else ""
-    if leases:
-        nodes = _TABLE.format(rows="".join(_row(lease, now) for lease in leases))
+    if nodes:
+        shown = _TABLE.format(rows="".join(_row(node, age_seconds(node)) for node in nodes))
     else:
-        nodes = "" if model else _NONE
+        shown = "" if model else _NONE
     return _PAGE.format(
-        count=len(leases),
+        count=len(nodes),
         what=what,
         serving=serving,
         revision=revision,
-        nodes=nodes,
+        nodes=shown,
     ).encode()
 
 
-def _row(lease: Lease, now: float) -> str:
-    node = lease.node
+def _row(node: NodeRecord, age_seconds: float) -> str:
     models = "".join(_model(model) for model in node.models) or '<span class="dim">none</span>'
     url = escape(node.url())
     return _ROW.format(
@@ -45,8 +48,8 @@ def _row(lease: Lease, now: float) -> str:
         name=escape(node.name) or escape(node.id),
         zone=escape(node.zone) or '<span class="dim">-</span>',
         models=models,
-        age=_span(now - lease.announced_at),
-        left=_span(lease.expires_at - now),
+        age=_span(age_seconds),
+        state=escape(node.state),
     )
 
 
@@ -105,13 +108,13 @@ names one; both take <code>?model=NAME</code>.</footer>
 
 _TABLE = """<div class="wide"><table>
 <thead><tr><th>Node</th><th>Address</th><th>Zone</th><th>Models</th><th>Known for</th>
-<th>Lease ends in</th></tr></thead>
+<th>State</th></tr></thead>
 <tbody>
 {rows}</tbody>
 </table></div>"""
 
 _ROW = """<tr><td>{name}</td><td><a href="{url}">{address}</a></td><td>{zone}</td>
-<td>{models}</td><td class="time">{age}</td><td class="time">{left}</td></tr>
+<td>{models}</td><td class="time">{age}</td><td>{state}</td></tr>
 """
 
 _NONE = """<p>No node has announced itself. Start one: <code>smls-node --registry
