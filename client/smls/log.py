@@ -105,4 +105,8 @@ def _namespace(event: LogEvent) -> str:
 
 def _traceback(event: LogEvent) -> str:
     failure = event.get("log_failure")
-    return failure.getTraceback().rstrip() if failure is not None else ""
+    if failure is None:
+        return ""
+    # Twisted leaves an error's notes out.
+    notes = getattr(failure.value, "__notes__", ())
+    return "\n".join([failure.getTraceback().rstrip(), *notes]).rstrip()

@@ -14,14 +14,15 @@ from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from smls.errors import ModelUnusable, SmlsError
-from smls_node import acceleration, embedded, tuning
+from smls_node import acceleration, embedded, machine, tuning
 from smls_node.acceleration import Proof
 from smls_node.arrangement import Arrangement
-from smls_node.batcher import Batcher, Limits
+from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
 from smls_node.labels import read_labels
-from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
+from smls_node.pools import Pools
+from smls_node.runtimes import GraphFiles, Runtime, openvino
 from smls_node.settings import ModelSettings
 from smls_node.worker import Workers
 
@@ -36,16 +37,28 @@ EMBEDDED = ModelSettings(embedded.GRAPH, embedded.LABELS, name="digits")
 
 @frozen
 class Means:
-    """What loading needs besides the model: where findings are kept, and what workers are made
-    of (``Workers``). ``told`` is how to run the models, where the operator said so, and
-    ``accelerate`` which engine is to be tried: ``auto``, one's name, or ``off``."""
+    """What loading needs besides the model: where findings are kept, the processes that there
+    are for TensorFlow, and what workers are made of (``Workers``). ``accelerate`` says which
+    engine is to be tried: ``auto``, one's name, or ``off``."""
 
     findings: Path
-    limits: Limits
+    pools: Pools
     seconds: Callable[[], float]
     wake: Callable[..., Any]
-    told: Arrangement | None = None
     accelerate: str = "off"
+
+
+def named_or_embedded(options: Any) -> tuple[ModelSettings, ...]:
+    """The models that ``smls_node.tap.Options`` name, or the embedded one, run as they say."""
+    unnamed = options["default"]
+    return tuple(options["models"]) or (
+        evolve(
+            EMBEDDED,
+            operator_threads=unnamed.operator_threads,
+            runs=unnamed.runs,
+            limits=unnamed.limits,
+        ),
+    )
 
 
 def load(settings: ModelSettings, means: Means) -> Model:
@@ -58,7 +71,7 @@ def load(settings: ModelSettings, means: Means) -> Model:
     if not settings.graph.is_file():
         raise ModelUnusable(f"{settings.graph}: there is no such file")
     files = files_of(settings)
-    runtime, arrangement = _accelerated(files, means) or _session(files, means)
+    runtime, arrangement = _accelerated(files, means) or _session(files, settings, means)
     classes = runtime.signature.classes
     if classes != len(labels):
         runtime.unload()
@@ -68,7 +81,7 @@ def load(settings: ModelSettings, means: Means) -> Model:
         )
     name = settings.name or _name_of(settings)
     batcher = Batcher(
-        means.limits if runtime.signature.batches else evolve(means.limits, max_batch_size=1),
+        settings.limits if runtime.signature.batches else evolve(settings.limits, max_batch_size=1),
         BatchTime(arrangement.anchors),
         arrangement.workers,
     )
@@ -89,10 +102,18 @@ def files_of(settings: ModelSettings) -> GraphFiles:
     )
 
 
-def _session(files: GraphFiles, means: Means) -> tuple[Runtime, Arrangement]:
-    found = means.told or tuning.arrangement_for(files, means.findings)
-    runtime = tensorflow.load(files, operator_threads=found.operator_threads, runs=found.runs)
-    return runtime, found
+def _session(
+    files: GraphFiles, settings: ModelSettings, means: Means
+) -> tuple[Runtime, Arrangement]:
+    found = _told(settings) or tuning.arrangement_for(files, means.findings)
+    return means.pools.load(files, found.operator_threads, found.runs), found
+
+
+def _told(settings: ModelSettings) -> Arrangement | None:
+    """How the operator wants the model run, where both numbers were given."""
+    if settings.operator_threads is None or settings.runs is None:
+        return None
+    return tuning.told(settings.operator_threads, settings.runs, machine.cores())
 
 
 def _accelerated(files: GraphFiles, means: Means) -> tuple[Runtime, Arrangement] | None:

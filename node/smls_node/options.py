@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from smls import program
 from smls.errors import BadRecord
 from smls.wire import check_name
 from smls_node.settings import ModelSettings
+
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
 class ModelOptions(program.ServerOptions):
@@ -80,6 +83,80 @@ class ModelOptions(program.ServerOptions):
         self["models"][-1] = evolve(self["models"][-1], **change)
 
 
+class ServedModelOptions(ModelOptions):
+    """Options of how models are run, besides. Before the first ``--graph`` they hold for all
+    models that do not say otherwise; ``self["default"]`` holds what was said there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["default"] = ModelSettings(Path())
+
+    def opt_graph(self, path: str) -> None:
+        """Frozen graph (.pb) to serve; begins a new model."""
+        self["models"].append(evolve(self["default"], graph=Path(path)))
+
+    def opt_operator_threads(self, value: str) -> None:
+        """Threads that one operator is spread over; with --runs, instead of measuring."""
+        read = program.whole_number("operator-threads", 0, 1024)
+        self._run(operator_threads=_read(read, value))
+
+    def opt_runs(self, value: str) -> None:
+        """Runs of a model at once; with --operator-threads, instead of measuring."""
+        self._run(runs=_read(program.whole_number("runs", 1, 1024), value))
+
+    def opt_max_batch_size(self, value: str) -> None:
+        """Images that a batch may hold; as many as pay off where left out."""
+        read = program.whole_number("max-batch-size", 1, 100_000)
+        self._limit(max_batch_size=_read(read, value))
+
+    def opt_max_queue_delay(self, value: str) -> None:
+        """Seconds that a batch which is not full waits for more images. [default: 0]"""
+        self._limit(max_queue_delay=_read(program.seconds("max-queue-delay"), value))
+
+    def opt_allowed_batch_sizes(self, value: str) -> None:
+        """Sizes that batches are padded to, such as 1,4,16."""
+        self._limit(allowed_batch_sizes=_sizes(value))
+
+    def opt_max_queue_size(self, value: str) -> None:
+        """Images that may wait for a model. [default: 4096]"""
+        read = program.whole_number("max-queue-size", 1, 10**7)
+        self._limit(max_queue_size=_read(read, value))
+
+    def opt_max_queue_bytes(self, value: str) -> None:
+        """Bytes of images that may wait for a model (k, M and G may follow). [default: 1G]"""
+        self._limit(max_queue_bytes=amount("max-queue-bytes", value))
+
+    def postOptions(self) -> None:
+        super().postOptions()
+        for model in self["models"] or [self["default"]]:
+            if (model.operator_threads is None) != (model.runs is None):
+                raise usage.UsageError("--operator-threads and --runs go together; give both")
+
+    def _run(self, **change: Any) -> None:
+        models = self["models"]
+        if models:
+            models[-1] = evolve(models[-1], **change)
+        else:
+            self["default"] = evolve(self["default"], **change)
+
+    def _limit(self, **change: Any) -> None:
+        model = (self["models"] or [self["default"]])[-1]
+        self._run(limits=evolve(model.limits, **change))
+
+
+def amount(option: str, text: str) -> int:
+    """The number that ``text`` is, such as 500k or 20M.
+
+    :raises UsageError: naming the option, where it is none.
+    """
+    match = re.fullmatch(r"([0-9]{1,15})([kMG]?)", text)
+    number = int(match[1]) * _UNITS[match[2]] if match else 0
+    if number == 0:
+        raise usage.UsageError(f"--{option}: got {text!r}, wanted a number such as 500k or 20M")
+    return number
+
+
 def _model_version(arguments: list[str]) -> list[str]:
     """``--version N`` is the model's, a bare ``--version`` the program's."""
     spelt = list(arguments)
@@ -100,6 +177,25 @@ def lawful(option: str, name: str) -> str:
         return check_name(option, name)
     except BadRecord as error:
         raise usage.UsageError(error.message) from error
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(sorted(int(each) for each in text.split(",")))
+    except ValueError:
+        sizes = (0,)
+    if sizes[0] < 1:
+        raise usage.UsageError(
+            f"--allowed-batch-sizes: got {text!r}, wanted whole numbers such as 1,4,16"
+        )
+    return sizes
+
+
+def _read(read: Callable[[str], Any], text: str) -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise usage.UsageError(str(error)) from error
 
 
 def _number(option: str, text: str) -> float:

@@ -26,12 +26,11 @@ from smls import program
 from smls.address import Advertise
 from smls.errors import SmlsError
 from smls.wire import NodeRecord, join_address
-from smls_node import loading, machine, tuning
+from smls_node import loading, machine
 from smls_node.announcement import Announcement
-from smls_node.arrangement import Arrangement
-from smls_node.batcher import Limits
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
+from smls_node.pools import Pools
 from smls_node.serving import Phase, Serving
 from smls_node.settings import ModelSettings
 
@@ -48,8 +47,6 @@ class NodeSettings:
     node_name: str | None
     models: tuple[ModelSettings, ...]
     default_model: str | None
-    limits: Limits
-    told: Arrangement | None
     findings: Path
     accelerate: str
     registries: tuple[str, ...]
@@ -87,6 +84,7 @@ class NodeService(Service):
             max_upload=settings.max_upload,
             timeout_seconds=settings.request_timeout,
         )
+        self._pools = Pools()
         self._deadlines = LoopingCall(self._serving.expire)
         self._deadlines.clock = reactor
         self._port: IListeningPort | None = None
@@ -145,6 +143,7 @@ class NodeService(Service):
             self._deadlines.stop()
         for model in self._serving.catalogue.models:
             model.workers.stop()
+        self._pools.close()
         self.log.info("stopped")
 
     def _load(self) -> list[Model]:
@@ -152,10 +151,9 @@ class NodeService(Service):
         settings = self._settings
         means = loading.Means(
             settings.findings,
-            settings.limits,
+            self._pools,
             self._serving.seconds,
             self._reactor.callFromThread,
-            settings.told,
             settings.accelerate,
         )
         models = [loading.load(each, means) for each in settings.models]
@@ -176,12 +174,13 @@ class NodeService(Service):
             self._serving.catalogue.add(model)
             self.log.info(
                 "model {model} version {version}: {runs} runs at once of {threads} operator "
-                "threads ({why})",
+                "threads ({why}){where}",
                 model=model.name,
                 version=model.version,
                 runs=model.arrangement.runs,
                 threads=model.arrangement.operator_threads or "all",
                 why=model.arrangement.why,
+                where=f", in {process}" if (process := model.runtime.process) else "",
             )
         self._serving.catalogue.check_default()
         for model in models:
@@ -243,10 +242,8 @@ def make_service(options: Any) -> NodeService:
             host=options["host"],
             port=options["port"],
             node_name=options["node-name"],
-            models=tuple(options["models"]) or (loading.EMBEDDED,),
+            models=loading.named_or_embedded(options),
             default_model=options["default-model"],
-            limits=options.limits(),
-            told=_told(options),
             findings=options["findings"] or machine.cache_folder() / "findings",
             accelerate=options["accelerate"],
             registries=tuple(options["registries"]),
@@ -267,10 +264,3 @@ def _end(status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-def _told(options: Any) -> Arrangement | None:
-    """How the operator wants models run, where both numbers were given."""
-    if options["operator-threads"] is None:
-        return None
-    return tuning.told(options["operator-threads"], options["runs"], machine.cores())

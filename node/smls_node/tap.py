@@ -14,8 +14,7 @@ from twisted.python import usage
 from smls import program
 from smls.errors import BadRecord
 from smls.wire import registry_url, split_address
-from smls_node.batcher import Limits
-from smls_node.options import ModelOptions, lawful
+from smls_node.options import ServedModelOptions, amount, lawful
 
 COMMAND = "smls-node"
 
@@ -25,10 +24,8 @@ DECODE = ("scaled", "exact")
 
 ACCELERATE = ("off", "auto", "openvino")
 
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
-
-class Options(ModelOptions):
+class Options(ServedModelOptions):
     """The node's options. ``self["models"]`` holds a ``ModelSettings`` for each ``--graph``."""
 
     synopsis = "Usage: smls-node [--graph G.pb --labels L.txt] [--registry URL] [options]"
@@ -45,9 +42,11 @@ A graph and labels as TensorFlow's label_image takes them; the layers are found 
 
     smls-node --graph output_graph.pb --labels output_labels.txt
 
-Several models: each --graph begins a new one, and the options after it are that model's:
+Several models: each --graph begins a new one, and the options after it are that model's. How
+models are run may be said before the first one too, for all that do not say otherwise:
 
-    smls-node --graph a.pb --labels a.txt --graph b.pb --labels b.txt --version 2
+    smls-node --max-batch-size 8 --graph a.pb --labels a.txt \\
+              --graph b.pb --labels b.txt --version 2 --operator-threads 1 --runs 4
 
 Faster on many CPUs, with OpenVINO (the extra 'openvino'), after a proof on your own images:
 
@@ -76,44 +75,7 @@ Announced to a registry, which clients ask where the live nodes are:
             "HOST[:PORT] to announce; the address that reaches the registry where left out.",
         ],
         ["zone", None, None, "Zone to announce, such as a rack or a data centre."],
-        [
-            "operator-threads",
-            None,
-            None,
-            "Threads that one operator is spread over; with --runs, instead of measuring",
-            program.whole_number("operator-threads", 0, 1024),
-        ],
-        [
-            "runs",
-            None,
-            None,
-            "Runs of a model at once; with --operator-threads, instead of measuring",
-            program.whole_number("runs", 1, 1024),
-        ],
         ["findings", None, None, "Folder that keeps what was measured; ~/.cache/smls if left out."],
-        [
-            "max-batch-size",
-            None,
-            None,
-            "Images that a batch may hold; as many as pay off where left out",
-            program.whole_number("max-batch-size", 1, 100_000),
-        ],
-        [
-            "max-queue-delay",
-            None,
-            0.0,
-            "Seconds that a batch which is not full waits for more images.",
-            program.seconds("max-queue-delay"),
-        ],
-        ["allowed-batch-sizes", None, None, "Sizes that batches are padded to, such as 1,4,16."],
-        [
-            "max-queue-size",
-            None,
-            4096,
-            "Images that may wait",
-            program.whole_number("max-queue-size", 1, 10**7),
-        ],
-        ["max-queue-bytes", None, "1G", "Bytes of images that may wait (k, M and G may follow)."],
         [
             "decode",
             None,
@@ -157,16 +119,13 @@ Announced to a registry, which clients ask where the live nodes are:
 
     def postOptions(self) -> None:
         super().postOptions()
-        for option in ("max-upload", "max-pixels", "max-queue-bytes"):
-            self[option] = _amount(option, self[option])
+        for option in ("max-upload", "max-pixels"):
+            self[option] = amount(option, self[option])
         for option, known in (("accelerate", ACCELERATE), ("decode", DECODE)):
             if self[option] not in known:
                 raise usage.UsageError(
                     f"--{option}: got {self[option]!r}, wanted one of {', '.join(known)}"
                 )
-        if (self["operator-threads"] is None) != (self["runs"] is None):
-            raise usage.UsageError("--operator-threads and --runs go together; give both")
-        self.limits()
         if self["findings"] is not None:
             self["findings"] = Path(self["findings"])
         if self["advertise"] is not None:
@@ -176,16 +135,6 @@ Announced to a registry, which clients ask where the live nodes are:
         for model in self["models"]:
             if model.labels is None:
                 raise usage.UsageError(f"--graph {model.graph}: --labels is missing")
-
-    def limits(self) -> Limits:
-        """What the operator said of batches and their queue."""
-        return Limits(
-            self["max-batch-size"],
-            self["max-queue-delay"],
-            _sizes(self["allowed-batch-sizes"]),
-            self["max-queue-size"],
-            self["max-queue-bytes"],
-        )
 
 
 def makeService(options: Options) -> IService:
@@ -207,26 +156,6 @@ def main() -> None:
         accelerate.main(sys.argv[2:])
     else:
         program.main(COMMAND, Options(), makeService)
-
-
-def _amount(option: str, text: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,15})([kMG]?)", text)
-    amount = int(match[1]) * _UNITS[match[2]] if match else 0
-    if amount == 0:
-        raise usage.UsageError(f"--{option}: got {text!r}, wanted a number such as 500k or 20M")
-    return amount
-
-
-def _sizes(text: str | None) -> tuple[int, ...]:
-    try:
-        sizes = tuple(sorted(int(each) for each in (text or "").split(",") if each or text))
-    except ValueError:
-        sizes = (0,)
-    if sizes and sizes[0] < 1:
-        raise usage.UsageError(
-            f"--allowed-batch-sizes: got {text!r}, wanted whole numbers such as 1,4,16"
-        )
-    return sizes
 
 
 def _check_advertise(text: str) -> None:

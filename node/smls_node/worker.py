@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from attrs import define, field
 
-from smls.errors import DeadlineExceeded
+from smls.errors import DeadlineExceeded, NodeFault, Unavailable
 from smls.wire import LoadReport
 from smls_node import admission
 from smls_node.batcher import Batch, Batcher, Item, QueueFull
@@ -207,8 +207,9 @@ class Workers:
                 raise ValueError(f"the model gave {len(rows)} rows for {len(inputs)} inputs")
             return list(rows[: len(inputs)])
         except Exception as error:
-            if len(inputs) == 1:
-                return [error]
+            # What is no input's fault would be every half's.
+            if len(inputs) == 1 or isinstance(error, (NodeFault, Unavailable)):
+                return [error] * len(inputs)
             middle = len(inputs) // 2
             return [*self._rows(inputs[:middle]), *self._rows(inputs[middle:])]
 

@@ -18,7 +18,9 @@ def logged(formatter, tell):
 
 def fail(log):
     try:
-        raise RuntimeError("broken")
+        error = RuntimeError("broken")
+        error.add_note("so said another process")
+        raise error
     except RuntimeError:
         log.failure("it {what}", what="failed")
 
@@ -44,6 +46,7 @@ def test_a_failure_brings_its_traceback(formatter):
     assert "it failed" in line
     assert "Traceback" in line
     assert "RuntimeError: broken" in line
+    assert "so said another process" in line
 
 
 def test_importing_configures_no_logging():

@@ -27,6 +27,8 @@ from tests.memory import Connection, Reply, parse, request
 class Brightness:
     """A model of two classes, dark and bright, whose scores are the picture's mean."""
 
+    process = ""
+
     def __init__(self) -> None:
         self.signature = Signature(PixelSpec(8, 8), classes=2, batches=True)
         self.example = np.zeros((8, 8, 3), np.float32)

@@ -15,9 +15,8 @@ from attrs import evolve
 
 from smls_node import acceleration, embedded
 from smls_node.acceleration import Proof, Trial
-from smls_node.arrangement import Arrangement
-from smls_node.batcher import Limits
 from smls_node.loading import Means, load
+from smls_node.pools import Pools
 from smls_node.runtimes import GraphFiles
 from smls_node.settings import ModelSettings
 
@@ -63,8 +62,7 @@ def test_a_proof_holds_for_its_own_graph_alone(tmp_path: Path) -> None:
 
 
 def means(findings: Path, accelerate: str) -> Means:
-    told = Arrangement(1, 1, 1)
-    return Means(findings, Limits(), time.monotonic, print, told, accelerate)
+    return Means(findings, Pools(), time.monotonic, print, accelerate)
 
 
 def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -> None:
@@ -86,7 +84,7 @@ def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -
     found = acceleration.read(GraphFiles(graph), tmp_path)
     assert found is not None
     assert {trial.within for trial in found.trials if trial.precision == "bf16"} == {0.04}
-    settings = ModelSettings(graph, embedded.LABELS)
+    settings = ModelSettings(graph, embedded.LABELS, operator_threads=1, runs=1)
     fast = load(settings, means(tmp_path, "openvino"))
     usual = load(settings, means(tmp_path, "off"))
     assert type(fast.runtime).__name__ == "OpenVinoGraph"
@@ -102,7 +100,8 @@ def test_what_cannot_be_proven_stays_in_the_session(tmp_path: Path) -> None:
     files = GraphFiles(graph)
     broken = evolve(SAME, problem="no")
     acceleration.write(proof(SESSION, broken, key=acceleration.key_of(files)), files, tmp_path)
-    model = load(ModelSettings(graph, embedded.LABELS), means(tmp_path, "auto"))
+    settings = ModelSettings(graph, embedded.LABELS, operator_threads=1, runs=1)
+    model = load(settings, means(tmp_path, "auto"))
     assert type(model.runtime).__name__ == "TensorFlowGraph"
 
 

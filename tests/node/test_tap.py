@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from twisted.python.usage import UsageError
 
+from smls_node import loading
+from smls_node.batcher import Limits
 from smls_node.settings import ModelSettings
 from smls_node.tap import Options
 
@@ -23,6 +25,27 @@ def test_each_graph_begins_a_model_whose_options_follow() -> None:
     assert second == ModelSettings(
         Path("b.pb"), Path("b.txt"), name="bee", version="3", mean=127.5, std=127.5
     )
+
+
+def test_how_models_are_run_is_said_for_all_and_for_each() -> None:
+    line = "--max-batch-size 8 --runs 2 --operator-threads 1 --graph a.pb --labels a.txt"
+    more = "--runs 1 --max-queue-delay 0.5 --allowed-batch-sizes 4,1 --max-queue-bytes 2M"
+    first, second = parsed(f"{line} --graph b.pb --labels b.txt {more} --max-queue-size 9")[
+        "models"
+    ]
+    assert (first.operator_threads, first.runs) == (1, 2)
+    assert first.limits == Limits(8)
+    assert (second.operator_threads, second.runs) == (1, 1)
+    assert second.limits == Limits(8, 0.5, (1, 4), 9, 2_000_000)
+
+
+def test_the_built_in_model_is_run_as_was_said() -> None:
+    (digits,) = loading.named_or_embedded(
+        parsed("--operator-threads 1 --runs 2 --max-batch-size 3")
+    )
+    assert (digits.name, digits.operator_threads, digits.runs) == ("digits", 1, 2)
+    assert digits.limits == Limits(3)
+    assert loading.named_or_embedded(parsed("")) == (loading.EMBEDDED,)
 
 
 def test_a_bare_version_is_the_programs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +73,13 @@ def test_amounts_have_units() -> None:
         ("--graph g.pb --labels l --name a/b", "--name: got 'a/b'"),
         ("--graph g.pb --labels l --input-std 0", "--input-std: got 0"),
         ("--graph g.pb --labels l --input-mean x", "--input-mean: got 'x'"),
+        ("--runs 0", "--runs: got '0'"),
+        ("--operator-threads 1", "--operator-threads and --runs go together"),
+        ("--graph g.pb --labels l --runs 2", "--operator-threads and --runs go together"),
+        ("--max-queue-delay x", "--max-queue-delay: got 'x'"),
+        ("--allowed-batch-sizes 1,0", "--allowed-batch-sizes: got '1,0'"),
+        ("--allowed-batch-sizes 1,", "--allowed-batch-sizes: got '1,'"),
+        ("--max-queue-bytes 0", "--max-queue-bytes: got '0'"),
         ("--port 70000", "0-65535"),
         ("--port x", "0-65535"),
         ("--max-upload 0", "--max-upload: got '0'"),

@@ -15,10 +15,9 @@ import pytest
 from PIL import Image
 
 from smls.errors import BrokenImage, ModelUnusable
-from smls_node.arrangement import Arrangement
-from smls_node.batcher import Limits
 from smls_node.images import PixelSpec
 from smls_node.loading import Means, check_distinct, load
+from smls_node.pools import Pools
 from smls_node.runtimes import GraphFiles
 from smls_node.runtimes.tensorflow import load as load_graph
 from smls_node.settings import ModelSettings
@@ -52,7 +51,7 @@ def jpeg_graph() -> None:
 
 
 def means(findings: Path) -> Means:
-    return Means(findings, Limits(), time.monotonic, print, Arrangement(1, 1, 1))
+    return Means(findings, Pools(), time.monotonic, print)
 
 
 def direct(path: Path, source: str, value: Any) -> Any:
@@ -155,7 +154,7 @@ def test_unusable_files_are_told(tmp_path: Path) -> None:
     labels.write_text("a\nb\n")
     path = write(tmp_path / "g.pb", float_graph)
     with pytest.raises(ModelUnusable, match=r"l\.txt has 2 labels.*gives 3"):
-        load(ModelSettings(path, labels), means(tmp_path))
+        load(ModelSettings(path, labels, operator_threads=1, runs=1), means(tmp_path))
     junk = tmp_path / "junk.pb"
     junk.write_bytes(b"\xff" * 100)
     with pytest.raises(ModelUnusable, match=r"junk\.pb is no frozen graph"):

@@ -45,7 +45,7 @@ def page(status: dict[str, Any]) -> str:
         f"<td>{escape(model['input'])}</td><td>{model['labels']}</td></tr>"
         f'<tr><td colspan="4"><small>{model["runs"]} runs at once of '
         f"{model['operator_threads'] or 'all'} operator threads: {escape(model['why'])}"
-        "</small></td></tr>"
+        f"; process: {escape(model['process'])}</small></td></tr>"
         for model in status["models"]
     )
     return _PAGE.format(
@@ -69,6 +69,7 @@ def _model(serving: Serving, model: Model) -> dict[str, Any]:
         "runs": how.runs,
         "workers": how.workers,
         "why": how.why,
+        "process": model.runtime.process or "the node's",
         "load": asdict(model.workers.load()),
     }
 

@@ -59,8 +59,16 @@ class Runtime(Protocol):
         """A black image, to warm up and to measure with."""
         ...
 
+    @property
+    def process(self) -> str:
+        """Which process of its own it runs in and why, for people; empty for the node's."""
+        ...
+
     def infer(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
-        """float32[N, classes] for N inputs, each float32[H, W, C] or the bytes of a JPEG file."""
+        """float32[N, classes] for N inputs, each float32[H, W, C] or the bytes of a JPEG file.
+
+        The inputs may be lent: they hold until the call returns.
+        """
         ...
 
     def unload(self) -> None: ...

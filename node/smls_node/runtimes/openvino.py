@@ -27,6 +27,8 @@ precision is always named."""
 class OpenVinoGraph:
     """A frozen graph compiled by OpenVINO. Made by ``load``, in a thread."""
 
+    process = ""
+
     def __init__(self, compiled: Any, signature: Signature, one_by_one: bool) -> None:
         self._compiled = compiled
         self._one_by_one = one_by_one

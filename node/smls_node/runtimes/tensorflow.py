@@ -23,6 +23,8 @@ from smls_node.runtimes import GraphFiles, Input, Signature
 class TensorFlowGraph:
     """A frozen graph in its session, warmed up. Made by ``load``, in a thread."""
 
+    process = ""
+
     def __init__(
         self, session: Any, run: Callable[..., Any], signature: Signature, example: Input
     ) -> None:
@@ -76,7 +78,8 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
     """The graph in a session of its own, after a first run on a black image.
 
     An operator is spread over ``operator_threads`` threads, as many as TensorFlow likes for 0,
-    and ``runs`` calls run side by side. Both belong to the process: its first session fixes them.
+    and ``runs`` calls run side by side. The former belong to the process: its first session fixes
+    how many there are (see ``smls_node.pools``).
 
     :raises ModelUnusable: where the file is no frozen graph that this TensorFlow knows, a layer
         is not there or not to be found, or the first run fails.
@@ -96,7 +99,10 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
     pixels, batches = _takes(files, source)
     # With one thread between operators, calls from several threads would wait for each other.
     config = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=operator_threads, inter_op_parallelism_threads=max(2, runs)
+        intra_op_parallelism_threads=operator_threads,
+        inter_op_parallelism_threads=max(2, runs),
+        # Else these would be the first session's too, however few it asked for.
+        use_per_session_threads=True,
     )
     session = tf.compat.v1.Session(graph=graph, config=config)
     run = _callable(session, source, target)

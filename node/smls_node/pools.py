@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Which process a graph's session is opened in: one that has the operator threads it wants.
+
+TensorFlow's pool of operator threads belongs to the process, and the first session fixes it. The
+first graph is run in the node itself; one that wants another pool goes to a process apart, which
+those that agree on it share.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from smls_node import machine
+from smls_node.runtimes import GraphFiles, Runtime, tensorflow
+from smls_node.runtimes.apart import Apart
+
+
+class Pools:
+    """The operator pools of a node: its own, and those of the processes that it has started."""
+
+    def __init__(self) -> None:
+        self._own: int | None = None
+        self._others: dict[int, Apart] = {}
+        self._choosing = threading.Lock()
+
+    def load(self, files: GraphFiles, operator_threads: int, runs: int) -> Runtime:
+        """The graph in a session whose pool has ``operator_threads``, one a core for 0.
+
+        :raises ModelUnusable: as ``tensorflow.load``.
+        """
+        apart = self._apart(operator_threads or machine.cores())
+        if apart is None:
+            return tensorflow.load(files, operator_threads=operator_threads, runs=runs)
+        return apart.load(tensorflow.load, files, operator_threads=operator_threads, runs=runs)
+
+    def close(self) -> None:
+        """Ends the processes, at once."""
+        for apart in self._others.values():
+            apart.close()
+
+    def _apart(self, threads: int) -> Apart | None:
+        """The process apart that has so many operator threads; none where the node's own has."""
+        with self._choosing:
+            if self._own is None:
+                self._own = threads
+            if threads == self._own:
+                return None
+            if threads not in self._others:
+                self._others[threads] = Apart(
+                    f"its pool of operator threads has {threads}, the node's own {self._own}"
+                )
+            return self._others[threads]

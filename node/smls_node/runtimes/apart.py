@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""Runtimes in a process of their own, used as those of this process are.
+
+For libraries of which a process can have one setting, or whose memory does not come back. A
+process apart starts with its first runtime and ends with its last one, or with the node however
+that ends. Where it dies, the batches that it ran fail, and it is started again.
+
+The laws:
+
+- A batch is run once or fails: it is never sent again to a process that was started since.
+- While there is no process, batches are refused at once, with when to come back.
+- What ends soon after it started is started again later each time, up to ``LONGEST_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from twisted.logger import Logger
+
+from smls.errors import ModelUnusable, NodeFault, Overloaded, SmlsError
+from smls_node.runtimes import Input, Runtime, Signature
+from smls_node.runtimes.channel import Closed
+from smls_node.runtimes.process import Process
+
+SHORTEST_SECONDS = 0.1
+LONGEST_SECONDS = 30.0
+"""Between an end and the next start: twice as long each time."""
+
+STEADY_SECONDS = 60.0
+"""A process that has lived so long has not ended from its start."""
+
+RETRY_SECONDS = 2.0
+"""What is told to those who come meanwhile: about what importing TensorFlow takes."""
+
+
+def pause_before(start: int) -> float:
+    """Seconds to wait before the ``start``-th start in a row, which are counted from 1.
+
+    >>> [pause_before(start) for start in (1, 2, 3, 20)]
+    [0.1, 0.2, 0.4, 30.0]
+    """
+    return float(min(LONGEST_SECONDS, SHORTEST_SECONDS * 2 ** min(start - 1, 32)))
+
+
+class RuntimeApart:
+    """A runtime in another process. Made by ``Apart.load``."""
+
+    def __init__(self, apart: Apart, number: int, how: Callable[[], Runtime]) -> None:
+        self.number = number
+        self.how = how
+        self.signature: Signature
+        self.example: Input
+        self.problem: SmlsError | None = None
+        self._apart = apart
+
+    @property
+    def process(self) -> str:
+        """See ``Runtime``."""
+        return f"not loaded: {self.problem}" if self.problem else self._apart.told()
+
+    def infer(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
+        """See ``Runtime``; what fails in the other process fails here in the same way.
+
+        :raises NodeFault: where the process dies meanwhile.
+        :raises Overloaded: where it has died and is not there again yet.
+        """
+        if self.problem is not None:
+            raise NodeFault(self.problem.message)
+        rows: NDArray[np.float32] = self._apart.ask("infer", self.number, list(inputs))
+        return rows
+
+    def unload(self) -> None:
+        """Frees the runtime; with the last one of a process, the process ends."""
+        self._apart.unload(self)
+
+
+class Apart:
+    """A process of its own for some runtimes. ``why`` says for people what it is for.
+
+    ``seconds`` reads a monotonic clock. Every method may be called in any thread, and blocks.
+    """
+
+    log = Logger()
+
+    def __init__(self, why: str, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._why = why
+        self._seconds = seconds
+        self._numbers = itertools.count()
+        self._runtimes: list[RuntimeApart] = []
+        self._process: Process | None = None
+        self._serving: Process | None = None
+        self._problem = "it is starting"
+        self._starts = 0
+        self._changing = threading.RLock()
+        self._closed = threading.Event()
+
+    def load(self, load: Callable[..., Runtime], *given: Any, **named: Any) -> RuntimeApart:
+        """What ``load(*given, **named)`` gives, in the process; ``load`` is found there by its
+        module and name.
+
+        :raises ModelUnusable: where the process dies of it.
+        :raises Exception: whatever ``load`` raises.
+        """
+        runtime = RuntimeApart(self, next(self._numbers), partial(load, *given, **named))
+        with self._changing:
+            process = self._serving or self._start()
+            try:
+                self._load(runtime, process)
+            except Closed:
+                raise ModelUnusable(
+                    f"the process in which the model was to be loaded {process.how_it_ended()}"
+                ) from None
+            finally:
+                if not self._runtimes:
+                    self._end()
+        return runtime
+
+    def ask(self, verb: str, *given: Any) -> Any:
+        """What the process answers.
+
+        :raises NodeFault: where it dies meanwhile.
+        :raises Overloaded: where it is not there.
+        """
+        process = self._serving
+        if process is None:
+            raise Overloaded(
+                f"the process of the model is not there: {self._problem}",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+        try:
+            return process.ask(verb, *given)
+        except Closed:
+            self._lose(process)
+            raise NodeFault(
+                f"the process of the model {process.how_it_ended()} while it had the batch"
+            ) from None
+
+    def told(self) -> str:
+        """Which process it is and what for, or why there is none just now."""
+        process = self._serving
+        state = f"process {process.id}" if process else f"no process, {self._problem}"
+        return f"{state} ({self._why})"
+
+    def unload(self, runtime: RuntimeApart) -> None:
+        """Frees ``runtime``."""
+        with self._changing:
+            self._runtimes.remove(runtime)
+            if not self._runtimes:
+                self._end()
+            elif self._serving is not None:
+                # Where the process dies, it is freed even so: the next one starts without it.
+                with contextlib.suppress(Closed):
+                    self._serving.ask("unload", runtime.number)
+
+    def close(self) -> None:
+        """Ends the process at once, for good."""
+        self._closed.set()
+        process = self._process
+        if process is not None:
+            process.end()
+
+    def _load(self, runtime: RuntimeApart, process: Process) -> None:
+        runtime.signature, runtime.example = process.ask("load", runtime.number, runtime.how)
+        if runtime not in self._runtimes:
+            self._runtimes.append(runtime)
+
+    def _start(self) -> Process:
+        """Starts a process and loads in it what was there before."""
+        process = self._process = Process(self._seconds(), self._ended)
+        if self._closed.is_set():
+            process.end()
+        for runtime in self._runtimes:
+            try:
+                self._load(runtime, process)
+                runtime.problem = None
+            except Closed:
+                return process
+            except Exception as error:
+                runtime.problem = error if isinstance(error, SmlsError) else NodeFault(str(error))
+                self.log.error(
+                    "process {id}: a model could not be loaded again: {error}",
+                    id=process.id,
+                    error=str(error),
+                )
+        self._serving = process
+        return process
+
+    def _end(self) -> None:
+        process, self._process, self._serving = self._process, None, None
+        if process is not None:
+            process.end()
+
+    def _ended(self, process: Process) -> None:
+        """Called in a thread of its own when ``process`` is gone: starts the next one."""
+        if self._process is not process or not self._runtimes or self._closed.is_set():
+            return
+        self._lose(process)
+        lived = self._seconds() - process.started
+        self._starts = 1 if lived >= STEADY_SECONDS else self._starts + 1
+        pause = pause_before(self._starts)
+        self.log.error(
+            "process {id} of its own for {why} {how} after {lived:.0f} s; "
+            "started again in {pause:.1f} s",
+            id=process.id,
+            why=self._why,
+            how=process.how_it_ended(),
+            lived=lived,
+            pause=pause,
+        )
+        if not self._closed.wait(pause):
+            self._replace(process)
+
+    def _lose(self, process: Process) -> None:
+        """Sends nothing more to ``process``, which has ended."""
+        problem = f"process {process.id} {process.how_it_ended()}, and is started again"
+        if self._serving is process:
+            self._problem, self._serving = problem, None
+
+    def _replace(self, process: Process) -> None:
+        with self._changing:
+            if self._process is process and self._runtimes:
+                again = self._start()
+                if self._serving is again:
+                    self.log.info("process {id} has taken its place", id=again.id)

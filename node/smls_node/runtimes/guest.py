@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""The program of a process apart: loads runtimes and runs them for the node that has started it.
+
+``python -m smls_node.runtimes.guest DESCRIPTOR`` gets over that socket the ends of channels, and
+serves each in a thread of its own. It ends when the node does, however that ends: its standard
+input is a pipe that nobody else holds, and the kernel kills it when the pipe closes. The signals
+that ask a node to stop are ignored here, since the node answers what it has before it stops.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from smls.errors import SmlsError
+from smls_node.runtimes import Runtime
+from smls_node.runtimes.channel import Channel, Closed
+
+
+class Guests:
+    """The runtimes of this process by the numbers that the node gave them."""
+
+    def __init__(self) -> None:
+        self._runtimes: dict[int, Runtime] = {}
+
+    def load(self, number: int, how: Callable[[], Runtime]) -> tuple[Any, Any]:
+        """Loads a runtime; its signature and its example."""
+        runtime = self._runtimes[number] = how()
+        # What loading leaves never dies; a full collection would look at all of it.
+        gc.collect()
+        gc.freeze()
+        return runtime.signature, runtime.example
+
+    def infer(self, number: int, inputs: Any) -> Any:
+        return self._runtimes[number].infer(inputs)
+
+    def unload(self, number: int) -> None:
+        runtime = self._runtimes.pop(number, None)
+        if runtime is not None:
+            runtime.unload()
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+
+    def serve(self, channel: Channel) -> None:
+        """Answers what comes through ``channel``, until it is closed."""
+        try:
+            while True:
+                channel.send(self._answer(channel))
+        except Closed:
+            channel.close()
+
+    def _answer(self, channel: Channel) -> tuple[bool, Any]:
+        try:
+            verb, *given = channel.receive()
+            return True, getattr(self, verb)(*given)
+        except Closed:
+            raise
+        except BaseException as error:
+            return False, portable(error)
+
+
+def portable(error: BaseException) -> Exception:
+    """``error`` as another process can have it: the same where it is one of smls or of Python,
+    else what it says. Its traceback is a note."""
+    told: Exception = RuntimeError(f"{type(error).__module__}.{type(error).__name__}: {error}")
+    if isinstance(error, SmlsError) or type(error).__module__ == "builtins":
+        try:
+            copy = pickle.loads(pickle.dumps(error))
+        except Exception:
+            copy = None
+        if isinstance(copy, Exception):
+            told = copy
+    told.add_note("in the process of the model:\n" + "".join(traceback.format_exception(error)))
+    return told
+
+
+def main() -> None:
+    """Serves until the node is gone."""
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)
+    _die_with(sys.stdin.fileno())
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    guests = Guests()
+    while True:
+        _, ends, _, _ = socket.recv_fds(control, 1, 2, socket.MSG_CMSG_CLOEXEC)
+        if len(ends) < 2:
+            os._exit(0)
+        channel = Channel(socket.socket(fileno=ends[0]), ends[1])
+        threading.Thread(target=guests.serve, args=(channel,), daemon=True).start()
+
+
+def _die_with(pipe: int) -> None:
+    """Has the kernel kill this process when the other end of ``pipe`` is closed.
+
+    No thread of ours is needed for it, so it holds even where a model hangs and lets no other
+    thread run. PR_SET_PDEATHSIG would kill this process with the thread that has started it.
+    """
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+    flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+
+if __name__ == "__main__":
+    main()

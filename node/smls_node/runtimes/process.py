@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""One life of a process in which runtimes are loaded: started, asked by many threads, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from smls_node.runtimes.channel import Channel, Closed
+
+
+class Process:
+    """One life of a process apart. ``started`` is when it began, by the clock of its owner."""
+
+    def __init__(self, started: float, on_end: Callable[[Process], None]) -> None:
+        self.started = started
+        ours, theirs = socket.socketpair()
+        self._control = ours
+        with theirs:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", "smls_node.runtimes.guest", str(theirs.fileno())],
+                stdin=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                # What a terminal sends to the node's group is the node's alone.
+                process_group=0,
+            )
+        self._idle: list[Channel] = []
+        self._gone = threading.Event()
+        threading.Thread(target=self._wait, args=(on_end,), daemon=True).start()
+
+    @property
+    def id(self) -> int:
+        return self._popen.pid
+
+    def ask(self, *question: Any) -> Any:
+        """The answer, or the error that it is. Several threads may ask at once.
+
+        :raises Closed: where the process is gone, or dies before it has answered.
+        """
+        try:
+            channel = self._idle.pop()
+        except IndexError:
+            channel = self._open()
+        try:
+            channel.lend(question)
+            is_answer, answer = channel.receive()
+        except BaseException:
+            # An answer may be under way that nobody would take.
+            channel.close()
+            raise
+        self._idle.append(channel)
+        if self._gone.is_set():
+            self._close_idle()
+        if not is_answer:
+            raise answer
+        return answer
+
+    def how_it_ended(self) -> str:
+        """Waits for the end, which has begun, and says how it was, as what follows a subject."""
+        if not self._gone.wait(1.0):
+            # It lives on and has closed a channel: nothing more can be said to it.
+            self._popen.kill()
+            self._gone.wait()
+        status = self._popen.returncode
+        if status < 0:
+            name = signal.Signals(-status).name
+            hint = ", by its user or for want of memory" if -status == signal.SIGKILL else ""
+            return f"was killed by {name}{hint}"
+        return f"ended with status {status}"
+
+    def end(self) -> None:
+        """Ends the process; it is gone on return."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.close()
+        if not self._gone.wait(1.0):
+            self._popen.kill()
+            self._gone.wait()
+
+    def _open(self) -> Channel:
+        ours, theirs = socket.socketpair()
+        memory = os.memfd_create("smls-batch", os.MFD_CLOEXEC)
+        with theirs:
+            try:
+                socket.send_fds(self._control, [b"c"], [theirs.fileno(), memory])
+            except OSError as error:
+                ours.close()
+                os.close(memory)
+                raise Closed(str(error)) from error
+        return Channel(ours, memory)
+
+    def _wait(self, on_end: Callable[[Process], None]) -> None:
+        self._popen.wait()
+        self._gone.set()
+        assert self._popen.stdin is not None
+        self._popen.stdin.close()
+        self._control.close()
+        self._close_idle()
+        on_end(self)
+
+    def _close_idle(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()

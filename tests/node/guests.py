@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""A runtime that needs no library, to be run in a process apart: an image's first value says
+what becomes of its batch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smls.errors import BrokenImage, ModelUnusable
+from smls_node.images import PixelSpec
+from smls_node.runtimes import Input, Signature
+
+FAILS, IS_BROKEN, IS_ODD, DIES, MEETS, HANGS = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0
+
+
+class Odd(Exception):
+    """An error that only its own process knows."""
+
+
+class Adding:
+    """Adds ``more`` to the sum of an image; ``weights`` bytes are there for their size alone."""
+
+    process = ""
+
+    def __init__(self, more: float, weights: int) -> None:
+        self.signature = Signature(PixelSpec(2, 2), classes=1, batches=True)
+        self.example: Input = np.zeros((2, 2, 3), np.float32)
+        self._more = more
+        self._weights = np.ones(weights, np.uint8)
+        self._meeting = threading.Barrier(2)
+
+    def infer(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
+        batch = np.stack(inputs)
+        match float(batch[:, 0, 0, 0].min()):
+            case -1.0:
+                raise ValueError("negative")
+            case -2.0:
+                raise BrokenImage("cut short")
+            case -3.0:
+                raise Odd("an odd one")
+            case -4.0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case -5.0:
+                self._meeting.wait(60)
+            case -6.0:
+                # Called so, it keeps Python's lock: no other thread of its process runs.
+                ctypes.PyDLL(None).sleep(600)
+        sums: NDArray[np.float32] = batch.sum(axis=(1, 2, 3))[:, None] + self._more
+        return sums
+
+    def unload(self) -> None: ...
+
+
+def load(more: float = 0.0, weights: int = 0) -> Adding:
+    return Adding(more, weights)
+
+
+def load_file(path: str) -> Adding:
+    """Its number is in a file, which may be gone when it is loaded again."""
+    try:
+        with open(path) as file:
+            return Adding(float(file.read()), 0)
+    except OSError as error:
+        raise ModelUnusable(f"{path}: there is no such file") from error
+
+
+def load_and_die() -> Adding:
+    os._exit(7)
+
+
+def image(first: float = 0.0, other: float = 0.0) -> NDArray[np.float32]:
+    values = np.full((2, 2, 3), other, np.float32)
+    values[0, 0, 0] = first
+    return values

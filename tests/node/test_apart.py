@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: MIT
+"""Runtimes in real processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from twisted.logger import capturedLogs, formatEvent
+
+from smls.errors import BrokenImage, ModelUnusable, NodeFault, Overloaded
+from smls_node.batcher import Batcher, Limits
+from smls_node.batchtime import BatchTime
+from smls_node.runtimes.apart import LONGEST_SECONDS, Apart, RuntimeApart, pause_before
+from smls_node.worker import Job, Workers
+from tests.node import guests
+from tests.node.guests import DIES, FAILS, HANGS, IS_BROKEN, IS_ODD, MEETS, image
+from tests.processes import environment, until
+
+
+@pytest.fixture(scope="module")
+def apart() -> Iterator[Apart]:
+    with closing(Apart("a test wants it")) as apart:
+        yield apart
+
+
+@pytest.fixture(scope="module")
+def adding(apart: Apart) -> RuntimeApart:
+    """Well before and after each test."""
+    return apart.load(guests.load, 10.0)
+
+
+def process_of(runtime: RuntimeApart) -> int:
+    """The id of the process, once there is one."""
+    return int(until(lambda: runtime.process.startswith("process") and runtime.process).split()[1])
+
+
+def lives(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+def kill(runtime: RuntimeApart) -> None:
+    """Kills its process, and waits until that was noticed."""
+    process = process_of(runtime)
+    os.kill(process, signal.SIGKILL)
+    until(lambda: not runtime.process.startswith(f"process {process} "))
+
+
+def test_what_it_gives_is_what_the_runtime_gives(adding: RuntimeApart) -> None:
+    here = guests.load(10.0)
+    batch = list(np.random.default_rng(0).random((9, 2, 2, 3), np.float32))
+    assert adding.signature == here.signature
+    assert np.array_equal(adding.example, here.example)
+    assert np.array_equal(adding.infer(batch), here.infer(batch))
+    assert process_of(adding) != os.getpid()
+    assert adding.process.endswith("(a test wants it)")
+
+
+def test_runs_go_side_by_side(adding: RuntimeApart) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(adding.infer, [image(MEETS)]) for _ in range(2)]
+        assert [each.result(60)[0, 0] for each in both] == [5.0, 5.0]
+
+
+def test_errors_are_those_of_the_runtime(adding: RuntimeApart) -> None:
+    for first, kind, told in (
+        (FAILS, ValueError, "negative"),
+        (IS_BROKEN, BrokenImage, "cut short"),
+        (IS_ODD, RuntimeError, "tests.node.guests.Odd: an odd one"),
+    ):
+        with pytest.raises(kind) as raised:
+            adding.infer([image(first)])
+        assert str(raised.value) == told
+        assert "in infer\n" in raised.value.__notes__[0]
+
+
+def workers_of(runtime: RuntimeApart) -> Workers:
+    batcher = Batcher(Limits(), BatchTime([(1, 0.001), (8, 0.001)]), 1)
+    return Workers(batcher, runtime.infer, 1, lambda: 0.0, lambda call, *given: call(*given))
+
+
+class Plain:
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def prepare(self) -> object:
+        return image(self.value)
+
+    def finish(self, row: np.ndarray) -> float:
+        return float(row[0])
+
+
+def answers(runtime: RuntimeApart, *values: float) -> list[object]:
+    """What one batch of images that begin so comes to."""
+    workers = workers_of(runtime)
+    jobs = [Job(Plain(value), lambda job: None) for value in values]
+    for job in jobs:
+        workers.submit(job, deadline=60.0, priority=5, size_bytes=1)
+    assert workers.step()
+    return [job.result for job in jobs]
+
+
+def test_a_poisonous_input_fails_alone(adding: RuntimeApart) -> None:
+    first, broken, failing, last = answers(adding, 1.0, IS_BROKEN, FAILS, 2.0)
+    assert (first, last) == (11.0, 12.0)
+    assert isinstance(broken, BrokenImage)
+    assert isinstance(failing, ValueError)
+
+
+def test_a_batch_whose_process_dies_fails_whole_and_the_next_one_is_answered(
+    adding: RuntimeApart,
+) -> None:
+    before = process_of(adding)
+    with capturedLogs() as logged:
+        failed = answers(adding, 1.0, DIES, 2.0)
+        for each in failed:
+            assert isinstance(each, NodeFault)
+            assert "was killed by SIGKILL" in each.message
+        until(lambda: process_of(adding) != before)
+        until(lambda: any("has taken its place" in formatEvent(event) for event in logged))
+    told = [formatEvent(event) for event in logged]
+    assert any(
+        f"process {before} of its own for a test wants it was killed by SIGKILL" in line
+        and "started again in 0." in line
+        for line in told
+    )
+    assert answers(adding, 1.0) == [11.0]
+
+
+def test_who_comes_while_there_is_no_process_is_told_to_come_back(tmp_path: Path) -> None:
+    # Whoever reads this file waits until somebody writes to it.
+    number = tmp_path / "number"
+    os.mkfifo(number)
+    with closing(Apart("a test")) as own, ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(own.load, guests.load_file, str(number))
+        number.write_text("5")
+        runtime = loading.result()
+        kill(runtime)
+        with pytest.raises(Overloaded, match=r"was killed by SIGKILL.*is started again") as raised:
+            runtime.infer([image()])
+        assert raised.value.retry_after_seconds
+        assert runtime.process.startswith("no process, process ")
+        number.write_text("6")
+        process_of(runtime)
+        assert runtime.infer([image(3.0)]).tolist() == [[9.0]]
+
+
+def test_each_start_in_a_row_waits_twice_as_long() -> None:
+    pauses = [pause_before(start) for start in range(1, 5000)]
+    assert pauses[:3] == [0.1, 0.2, 0.4]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_SECONDS
+
+
+def test_what_cannot_be_loaded_is_told_as_it_would_be_here(apart: Apart, tmp_path: Path) -> None:
+    with closing(Apart("a test")) as own:
+        with pytest.raises(ModelUnusable, match="nothing: there is no such file"):
+            own.load(guests.load_file, str(tmp_path / "nothing"))
+        with pytest.raises(ModelUnusable, match="was to be loaded ended with status 7"):
+            own.load(guests.load_and_die)
+        assert own.told().startswith("no process")
+        assert own.load(guests.load, 1.0).infer([image(2.0)]).tolist() == [[3.0]]
+
+
+def test_models_share_a_process_until_the_last_has_left(tmp_path: Path) -> None:
+    number = tmp_path / "number"
+    number.write_text("5")
+    with closing(Apart("a test")) as own:
+        first, second = own.load(guests.load), own.load(guests.load_file, str(number))
+        assert process_of(first) == process_of(second)
+        number.unlink()
+        kill(first)
+        process_of(first)
+        # One that cannot be loaded again says so, and does its neighbour no harm.
+        assert first.infer([image(1.0)]).tolist() == [[1.0]]
+        assert "there is no such file" in second.process
+        with pytest.raises(NodeFault, match="there is no such file"):
+            second.infer([image()])
+        second.unload()
+        last = process_of(first)
+        first.unload()
+        assert not lives(last)
+        assert own.load(guests.load).infer([image(1.0)]).tolist() == [[1.0]]
+
+
+def test_the_weights_are_in_one_process_and_go_with_it() -> None:
+    size = 100_000_000
+    with closing(Apart("a test")) as own:
+        before = resident(os.getpid())
+        runtime = own.load(guests.load, 0.0, size)
+        assert resident(process_of(runtime)) > size
+        assert resident(os.getpid()) - before < size / 10
+        process = process_of(runtime)
+        runtime.unload()
+        assert not lives(process)
+
+
+def test_memory_and_descriptors_stay_where_they_are(adding: RuntimeApart) -> None:
+    batch = [np.zeros((64, 64, 3), np.float32)] * 32
+    for _ in range(50):
+        adding.infer(batch)
+    child = process_of(adding)
+    before = [resident(each) for each in (os.getpid(), child)], open_files(os.getpid())
+    for _ in range(1000):
+        adding.infer(batch)
+    after = [resident(each) for each in (os.getpid(), child)], open_files(os.getpid())
+    assert after[1] == before[1]
+    for new, old in zip(after[0], before[0], strict=True):
+        assert new - old < 5_000_000
+
+
+def test_signals_that_stop_a_node_leave_the_process_to_it(adding: RuntimeApart) -> None:
+    child = process_of(adding)
+    assert os.getpgid(child) != os.getpgid(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(child, number)
+    assert adding.infer([image(1.0)]).tolist() == [[11.0]]
+    assert process_of(adding) == child
+
+
+def test_it_has_no_descriptor_of_ours(adding: RuntimeApart) -> None:
+    reading, writing = os.pipe()
+    child = process_of(adding)
+    for descriptor in (reading, writing):
+        os.set_inheritable(descriptor, True)
+    with closing(Apart("a test")) as own:
+        theirs = process_of(own.load(guests.load))
+        for process in (child, theirs):
+            found = {os.readlink(each) for each in Path(f"/proc/{process}/fd").iterdir()}
+            assert os.readlink(f"/proc/self/fd/{reading}") not in found
+    os.close(reading)
+    os.close(writing)
+
+
+OWNER = """
+import sys
+from tests.node import guests
+from smls_node.runtimes.apart import Apart
+runtime = Apart("a test").load(guests.load)
+print(runtime.process.split()[1], flush=True)
+runtime.infer([guests.image(float(sys.argv[1]))])
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("first", [0.0, HANGS])
+def test_it_ends_with_its_node_however_that_ends(first: float) -> None:
+    """Also while its model hangs and lets no other thread run."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(first)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+        cwd=Path(__file__).parents[2],
+    ) as owner:
+        assert owner.stdout is not None
+        child = int(owner.stdout.readline())
+        assert lives(child)
+        if first == HANGS:
+            # In the C library's sleep, with Python's lock.
+            until(lambda: "clock_nanosleep" in sleeping_in(child))
+        owner.kill()
+        begun = time.monotonic()
+        until(lambda: not lives(child) or state(child) == "Z")
+        assert time.monotonic() - begun < 60
+
+
+def sleeping_in(process: int) -> list[str]:
+    """What its threads wait for in the kernel; all of it where that is hidden."""
+    found = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        number = (task / "syscall").read_text().split()[0]
+        found.append({"230": "clock_nanosleep", "115": "clock_nanosleep"}.get(number, number))
+    return found
+
+
+def state(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def open_files(process: int) -> int:
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
+
+
+def resident(process: int) -> int:
+    """Bytes of memory that the process has."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
