@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from smls import aio as aio
     from smls import errors as errors
+    from smls.balancer import Attempt as Attempt
     from smls.balancer import Balancer as Balancer
-    from smls.balancer import RoundRobin as RoundRobin
+    from smls.balancer import Outcome as Outcome
+    from smls.balancer import Want as Want
     from smls.blocking import BlockingClient as BlockingClient
     from smls.client import Client as Client
+    from smls.ect import ExpectedCompletion as ExpectedCompletion
     from smls.errors import BadImage as BadImage
     from smls.errors import BadRecord as BadRecord
     from smls.errors import BadRequest as BadRequest
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from smls.errors import ForkedClient as ForkedClient
     from smls.errors import ModelNotFound as ModelNotFound
     from smls.errors import NodeFault as NodeFault
+    from smls.errors import NodeRefused as NodeRefused
     from smls.errors import NodeUnreachable as NodeUnreachable
     from smls.errors import NoLiveNodes as NoLiveNodes
     from smls.errors import NotAnImage as NotAnImage
@@ -39,15 +43,21 @@ if TYPE_CHECKING:
     from smls.errors import SmlsError as SmlsError
     from smls.errors import TooLarge as TooLarge
     from smls.errors import Unavailable as Unavailable
+    from smls.policies import LeastInFlight as LeastInFlight
+    from smls.policies import RoundRobin as RoundRobin
+    from smls.policies import TwoChoices as TwoChoices
+    from smls.policies import Weighted as Weighted
     from smls.results import Classification as Classification
     from smls.results import Prediction as Prediction
+    from smls.wire import LoadReport as LoadReport
     from smls.wire import ModelRecord as ModelRecord
     from smls.wire import NodeRecord as NodeRecord
 
 _MODULES = {
-    "balancer": ("Balancer", "RoundRobin"),
+    "balancer": ("Attempt", "Balancer", "Outcome", "Want"),
     "blocking": ("BlockingClient",),
     "client": ("Client",),
+    "ect": ("ExpectedCompletion",),
     "errors": (
         "BadImage",
         "BadRecord",
@@ -59,6 +69,7 @@ _MODULES = {
         "ModelNotFound",
         "NoLiveNodes",
         "NodeFault",
+        "NodeRefused",
         "NodeUnreachable",
         "NotAnImage",
         "Overloaded",
@@ -68,8 +79,9 @@ _MODULES = {
         "TooLarge",
         "Unavailable",
     ),
+    "policies": ("LeastInFlight", "RoundRobin", "TwoChoices", "Weighted"),
     "results": ("Classification", "Prediction"),
-    "wire": ("ModelRecord", "NodeRecord"),
+    "wire": ("LoadReport", "ModelRecord", "NodeRecord"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

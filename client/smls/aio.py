@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from functools import update_wrapper
 from threading import Thread
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred
@@ -15,13 +16,23 @@ from twisted.internet.posixbase import PosixReactorBase
 from twisted.python.threadpool import ThreadPool
 
 from smls import client
-from smls.balancer import Balancer
-from smls.client import TIMEOUT_SECONDS, Image, check_places, check_timeout
+from smls.client import Options, check_options
 from smls.errors import ClientClosed
-from smls.results import Classification
-from smls.wire import NodeRecord
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _awaited(
+    method: Callable[Concatenate[client.Client, P], Deferred[T]],
+) -> Callable[Concatenate[Client, P], Coroutine[Any, Any, T]]:
+    """The coroutine of what returns a Deferred, with the same arguments."""
+
+    async def call(self: Client, /, *args: P.args, **named: P.kwargs) -> T:
+        return await self._future(method(self._opened(), *args, **named))
+
+    update_wrapper(call, method)
+    return call
 
 
 class Client:
@@ -31,37 +42,17 @@ class Client:
     The arguments are those of ``smls.Client``, less the reactor.
     """
 
-    def __init__(
-        self,
-        *registries: str | Iterable[str],
-        nodes: Iterable[str] = (),
-        balancer: Balancer | None = None,
-        timeout: float = TIMEOUT_SECONDS,
-    ) -> None:
-        self._nodes = tuple(nodes)
-        self._registries = check_places(registries, self._nodes)
-        self._balancer = balancer
-        self._timeout_seconds = check_timeout(timeout)
+    def __init__(self, *registries: str | Iterable[str], **options: Unpack[Options]) -> None:
+        options["nodes"] = tuple(options.get("nodes", ()))
+        self._registries = check_options(registries, options)
+        self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reactor: _LoopReactor | None = None
         self._client: client.Client | None = None
         self._closed = False
 
-    async def classify(
-        self,
-        image: Image,
-        model: str | None = None,
-        top: int = 5,
-        timeout: float | None = None,
-    ) -> Classification:
-        """The ``top`` labels for ``image``; it raises what ``smls.Client.classify`` raises."""
-        return await self._future(self._opened().classify(image, model, top, timeout))
-
-    async def nodes(
-        self, model: str | None = None, timeout: float | None = None
-    ) -> tuple[NodeRecord, ...]:
-        """The live nodes that serve ``model``, all of them where none is named; maybe none."""
-        return await self._future(self._opened().nodes(model, timeout))
+    classify = _awaited(client.Client.classify)
+    nodes = _awaited(client.Client.nodes)
 
     async def close(self) -> None:
         """Ends calls in flight with ``ClientClosed`` and closes the connections."""
@@ -94,13 +85,7 @@ class Client:
             raise ClientClosed("the client belongs to another event loop; make one in this loop")
         if self._client is None:
             self._reactor = _LoopReactor(running)
-            self._client = client.Client(
-                self._registries,
-                nodes=self._nodes,
-                reactor=self._reactor,
-                balancer=self._balancer,
-                timeout=self._timeout_seconds,
-            )
+            self._client = client.Client(self._registries, reactor=self._reactor, **self._options)
         return self._client
 
     def _future(self, deferred: Deferred[T]) -> asyncio.Future[T]:

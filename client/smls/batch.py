@@ -3,23 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Semaphore, Thread
 
-from smls.blocking import BlockingClient
 from smls.errors import BadRequest, SmlsError
 from smls.results import Classification
 from smls.sources import Source
 
 
 def classify_all(
-    client: BlockingClient,
     found: Iterable[Source],
     concurrency: int,
-    model: str | None,
-    top: int,
+    submit: Callable[[str], Future[Classification]],
 ) -> Iterator[tuple[str, Classification | Exception]]:
     """Each image's name and its classification or error, as soon as all before it are known.
 
@@ -32,7 +29,7 @@ def classify_all(
         try:
             if source.fault:
                 raise BadRequest(source.fault)
-            return client.submit(source.name, model, top)
+            return submit(source.name)
         except Exception as error:
             failed: Future[Classification] = Future()
             failed.set_exception(error)

@@ -10,47 +10,66 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import update_wrapper
 from threading import Lock, Thread
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack
 from weakref import finalize
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from smls.balancer import Balancer
-from smls.client import TIMEOUT_SECONDS, Client, Image, check_places, check_timeout, read_image
+from smls.client import Client, Image, Options, check_options, read_image
 from smls.errors import ClientClosed, ForkedClient
 from smls.reactors import dispose, thread_reactor
-from smls.results import Classification
 from smls.wire import NodeRecord
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 CLOSE_SECONDS = 5.0
 """How long ``close`` waits for the thread to end; connections end at once as a rule."""
 
 
+def _submitted(
+    method: Callable[Concatenate[Client, Image, P], Deferred[T]],
+) -> Callable[Concatenate[BlockingClient, Image, P], Future[T]]:
+    """What returns at once, as a Future, what ``method`` does with an image read before."""
+
+    def call(self: BlockingClient, /, image: Image, *args: P.args, **named: P.kwargs) -> Future[T]:
+        self._check_process()
+        body = read_image(image)
+        return self._call(lambda client: method(client, body, *args, **named))
+
+    update_wrapper(call, method)
+    return call  # type: ignore[return-value]  # Concatenate has no names, the image has one
+
+
+def _returned(
+    method: Callable[Concatenate[BlockingClient, P], Future[T]],
+) -> Callable[Concatenate[BlockingClient, P], T]:
+    """What waits for what ``method`` submits."""
+
+    def call(self: BlockingClient, /, *args: P.args, **named: P.kwargs) -> T:
+        return _result(method(self, *args, **named))
+
+    update_wrapper(call, method)
+    return call
+
+
 class BlockingClient:
     """Classifies images as ``Client`` does; its calls return when there is a result.
 
-    Any number of threads may use one. After a fork the child must make its own.
-    The arguments are those of ``Client``, less the reactor.
+    Any number of threads may use one. After a fork the child must make its own: one that its
+    parent made raises ``ForkedClient``. The arguments are those of ``Client``, less the reactor.
     """
 
-    def __init__(
-        self,
-        *registries: str | Iterable[str],
-        nodes: Iterable[str] = (),
-        balancer: Balancer | None = None,
-        timeout: float = TIMEOUT_SECONDS,
-    ) -> None:
-        nodes = tuple(nodes)
-        urls = check_places(registries, nodes)
-        check_timeout(timeout)
+    def __init__(self, *registries: str | Iterable[str], **options: Unpack[Options]) -> None:
+        options["nodes"] = tuple(options.get("nodes", ()))
+        urls = check_options(registries, options)
 
         def make(reactor: Any) -> Client:
-            return Client(urls, nodes=nodes, reactor=reactor, balancer=balancer, timeout=timeout)
+            return Client(urls, reactor=reactor, **options)
 
         self._process = os.getpid()
         self._lock = Lock()
@@ -59,33 +78,13 @@ class BlockingClient:
         self._finalizer: finalize[..., Any] | None = None
         self._closed = False
 
-    def classify(
-        self,
-        image: Image,
-        model: str | None = None,
-        top: int = 5,
-        timeout: float | None = None,
-    ) -> Classification:
-        """The ``top`` labels for ``image``; it raises what ``Client.classify`` raises.
+    submit = _submitted(Client.classify)
+    """As ``classify``, but returns a Future at once; cancelling it cuts the request off.
 
-        :raises ForkedClient: in the child of a fork.
-        """
-        return _result(self.submit(image, model, top, timeout))
+    A path or a file is read before it returns.
+    """
 
-    def submit(
-        self,
-        image: Image,
-        model: str | None = None,
-        top: int = 5,
-        timeout: float | None = None,
-    ) -> Future[Classification]:
-        """As ``classify``, but returns at once; cancelling the Future cuts the request off.
-
-        A path or a file is read before it returns.
-        """
-        self._check_process()
-        body = read_image(image)
-        return self._call(lambda client: client.classify(body, model, top, timeout))
+    classify = _returned(submit)
 
     def nodes(
         self, model: str | None = None, timeout: float | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -50,6 +51,9 @@ def cli() -> None:
 @place_options
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--model", metavar="NAME", help="The model to ask.  [default: each node's first]")
+@click.option("--model-version", metavar="VERSION", help="The model's version.  [default: latest]")
+@click.option("--label", metavar="NAME", help="A name of the version instead, such as canary.")
+@click.option("--key", help="Images with the same key go to the same node while it is sound.")
 @click.option(
     "--top", type=click.IntRange(1), default=5, show_default=True, help="Labels for an image."
 )
@@ -67,6 +71,9 @@ def classify(
     context: click.Context,
     images: tuple[str, ...],
     model: str | None,
+    model_version: str | None,
+    label: str | None,
+    key: str | None,
     top: int,
     as_json: bool,
     as_csv: bool,
@@ -102,9 +109,12 @@ def classify(
     status = 0
     with open_client(context.obj) as client, progress(total, table=not (as_json or as_csv)) as told:
         raise_file_limit()
+        submit = partial(
+            client.submit, model=model, version=model_version, label=label, key=key, top=top
+        )
         report: Report = JsonReport() if as_json else CsvReport() if as_csv else TableReport()
         try:
-            for name, result in classify_all(client, found, concurrency, model, top):
+            for name, result in classify_all(found, concurrency, submit):
                 if isinstance(result, Exception):
                     status = 1
                     told.complain(f"{COMMAND}: {click.format_filename(name)}: {_reason(result)}")

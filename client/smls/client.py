@@ -7,39 +7,25 @@ from collections.abc import Coroutine, Iterable
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
-from urllib.parse import urlencode
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from smls.balancer import Balancer, RoundRobin
+from smls.balancer import Balancer, Want
+from smls.call import Call, told
 from smls.directory import Directory, FixedNodes, RegistryDirectory, node_address
-from smls.errors import (
-    BadRequest,
-    ClientClosed,
-    DeadlineExceeded,
-    ModelNotFound,
-    NodeFault,
-    NodeUnreachable,
-    Overloaded,
-    RequestError,
-    SmlsError,
-    Unavailable,
-)
-from smls.health import Suspects
-from smls.results import Classification, read_classification, read_error
+from smls.errors import BadRequest, ClientClosed, DeadlineExceeded, SmlsError
+from smls.results import Classification
+from smls.routing import Router, policy
 from smls.transport import Transport
-from smls.wire import NodeRecord, registry_url
+from smls.wire import NodeRecord, check_name, registry_url
 
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 30.0
 """How long a call may take where nothing else is said: a cold model may have to load first."""
-
-SUSPECT_SECONDS = 5.0
-"""A node that did not answer comes last for so long."""
 
 
 class Readable(Protocol):
@@ -91,34 +77,57 @@ def check_places(registries: Iterable[str | Iterable[str]], nodes: Iterable[str]
     return flat
 
 
+class Options(TypedDict, total=False):
+    """What all three clients take besides registries, by name."""
+
+    nodes: Iterable[str]
+    """``host:port`` of each node, to go without a registry."""
+    balancer: Balancer | str | None
+    """Who gets the next request: a policy or its name; see ``smls.routing``. By expected
+    completion time where it is left out."""
+    hedge: bool
+    """Whether a request that is late goes to a second node as well, within 2 % of all requests."""
+    timeout: float
+    """Seconds for a whole call that names no time of its own; 30 where it is left out."""
+
+
+def check_options(registries: Iterable[str | Iterable[str]], options: Options) -> list[str]:
+    """The registries' URLs, one flat list; empty where the options name nodes instead.
+
+    :raises BadRequest: where an address or an option is malformed, or neither registries nor
+        nodes or both are named.
+    """
+    unknown = sorted(set(options) - set(Options.__annotations__))
+    if unknown:
+        raise TypeError(f"got {', '.join(unknown)}, wanted {', '.join(Options.__annotations__)}")
+    check_timeout(options.get("timeout", TIMEOUT_SECONDS))
+    Router(policy(options.get("balancer")), hedge=options.get("hedge", False))
+    return check_places(registries, options.get("nodes", ()))
+
+
 class Client:
     """Classifies images on the nodes that a registry lists, or on nodes that are named.
 
     Its calls return Deferreds, which can be awaited. Cancelling one cuts its request off.
 
     :param registries: URLs, or lists of them; the first that answers is asked.
-    :param nodes: ``host:port`` of each node, to go without a registry.
     :param reactor: the reactor to work on; Twisted's global one where it is left out.
-    :param balancer: who gets the next request; they take turns where it is left out.
-    :param timeout: seconds for a whole call that names no time of its own.
+    :param options: see ``Options``.
     """
 
     def __init__(
         self,
         *registries: str | Iterable[str],
-        nodes: Iterable[str] = (),
         reactor: Any = None,
-        balancer: Balancer | None = None,
-        timeout: float = TIMEOUT_SECONDS,
+        **options: Unpack[Options],
     ) -> None:
-        nodes = tuple(nodes)
-        urls = check_places(registries, nodes)
+        nodes = tuple(options.get("nodes", ()))
+        urls = check_options(registries, options)
         if reactor is None:
             from twisted.internet import reactor
         self._reactor = reactor
-        self._timeout_seconds = check_timeout(timeout)
-        self._balancer = balancer or RoundRobin()
-        self._suspects = Suspects()
+        self._timeout_seconds = options.get("timeout", TIMEOUT_SECONDS)
+        self._router = Router(policy(options.get("balancer")), hedge=options.get("hedge", False))
         self._transport = Transport(reactor)
         self._directory: Directory = (
             RegistryDirectory(self._transport, reactor, urls) if urls else FixedNodes(nodes)
@@ -132,17 +141,28 @@ class Client:
         model: str | None = None,
         top: int = 5,
         timeout: float | None = None,
+        *,
+        version: int | str | None = None,
+        label: str | None = None,
+        key: str | None = None,
     ) -> Deferred[Classification]:
         """The ``top`` labels for ``image``; by each node's first model where none is named.
 
+        :param version: the model's version; its latest on each node where nothing is said.
+        :param label: a name that the version goes by, such as ``canary``, instead.
+        :param key: callers with the same key have the same node as long as it is sound.
         :raises RequestError: where the request is at fault (no image, no such model, too large).
         :raises Unavailable: where nobody could serve it; its kinds say why.
         :raises NodeFault: where every node failed at it.
         :raises OSError: where the file cannot be read.
         """
         failures: dict[str, SmlsError] = {}
+        try:
+            want = _want(model, version, label)
+        except BadRequest:
+            return fail()
         return self._call(
-            lambda deadline: self._classify(image, model, top, deadline, failures),
+            lambda deadline: self._classify(image, want, top, key, deadline, failures),
             timeout,
             failures,
         )
@@ -192,7 +212,7 @@ class Client:
             return call
 
         def out_of_time(_: object, __: float) -> Failure:
-            tried = f"; tried {_told(failures)}" if failures else ""
+            tried = f"; tried {told(failures)}" if failures else ""
             return Failure(DeadlineExceeded(f"no answer within {seconds:g} s{tried}"))
 
         def ended(result: T) -> T | Failure:
@@ -209,82 +229,25 @@ class Client:
     async def _classify(
         self,
         image: Image,
-        model: str | None,
+        want: Want,
         top: int,
+        key: str | None,
         deadline: float,
         failures: dict[str, SmlsError],
     ) -> Classification:
         if not isinstance(top, int) or top < 1:
             raise BadRequest(f"top: got {top!r}, wanted a whole number from 1")
         body = await self._read(image)
-        named = {} if model is None else {"model": model}
-        path = f"/classify?{urlencode({**named, 'top': top})}"
-        nodes = await self._directory.nodes(model)
-        fresh = False
-        while True:
-            node = self._pick(nodes, failures)
-            if node is None and not fresh:
-                # All are tried. There may be others by now.
-                fresh = True
-                await self._directory.refresh()
-                nodes = await self._nodes_again(model)
-                node = self._pick(nodes, failures)
-            if node is None:
-                raise _most_telling(failures)
-            left = any(
-                other.address != node.address and other.address not in failures for other in nodes
-            )
-            # The last node gets all the time that is left: the call's own timeout ends it.
-            seconds = (deadline - self._reactor.seconds()) / 2 if left else None
-            try:
-                return await self._attempt(node, path, body, seconds)
-            except ModelNotFound as error:
-                failures[node.address] = error  # the list may be older than the node's models
-            except RequestError:
-                raise
-            except SmlsError as error:
-                failures[node.address] = error
-                self._doubt(node, error)
-
-    async def _nodes_again(self, model: str | None) -> tuple[NodeRecord, ...]:
-        try:
-            return await self._directory.nodes(model)
-        except Unavailable:
-            return ()
+        call = Call(
+            self._reactor, self._transport, self._directory, self._router, deadline, failures
+        )
+        return await call.classify(body, want, top, key)
 
     async def _read(self, image: Image) -> bytes:
         if isinstance(image, bytes | bytearray | memoryview):
             return read_image(image)
         pool = self._reactor.getThreadPool()
         return await deferToThreadPool(self._reactor, pool, read_image, image)
-
-    def _pick(
-        self, nodes: tuple[NodeRecord, ...], failures: dict[str, SmlsError]
-    ) -> NodeRecord | None:
-        sound = self._suspects.sound(nodes, self._reactor.seconds())
-        return self._balancer.pick(sound, failures) or self._balancer.pick(nodes, failures)
-
-    async def _attempt(
-        self, node: NodeRecord, path: str, body: bytes, seconds: float | None
-    ) -> Classification:
-        if node.scheme != "http":
-            raise NodeUnreachable(f"{node.scheme} is not spoken yet")
-        reply = await self._transport.request(
-            "POST", node.url(path), body=body, timeout_seconds=seconds
-        )
-        if reply.status != 200:
-            raise read_error(reply.status, reply.body, reply.header("Retry-After"))
-        self._suspects.clear(node)
-        return read_classification(reply.body, node.address)
-
-    def _doubt(self, node: NodeRecord, error: SmlsError) -> None:
-        now = self._reactor.seconds()
-        if isinstance(error, NodeUnreachable):
-            self._suspects.suspect(node, now, SUSPECT_SECONDS)
-            self._directory.refresh()
-        elif isinstance(error, Overloaded):
-            seconds = min(error.retry_after_seconds or 1.0, SUSPECT_SECONDS)
-            self._suspects.suspect(node, now, seconds)
 
 
 def check_timeout(seconds: float) -> float:
@@ -297,21 +260,11 @@ def check_timeout(seconds: float) -> float:
     return float(seconds)
 
 
-def _told(failures: dict[str, SmlsError]) -> str:
-    return "; ".join(f"{address}: {error.message}" for address, error in failures.items())
-
-
-def _most_telling(failures: dict[str, SmlsError]) -> SmlsError:
-    """One error for those of all nodes that were tried."""
-    errors = list(failures.values())
-    overloaded = [error for error in errors if isinstance(error, Overloaded)]
-    if overloaded:
-        waits = [error.retry_after_seconds for error in overloaded if error.retry_after_seconds]
-        return Overloaded(
-            f"no node has room: {_told(failures)}",
-            retry_after_seconds=min(waits) if waits else None,
-        )
-    for kind in (ModelNotFound, NodeFault, DeadlineExceeded):
-        if errors and all(isinstance(error, kind) for error in errors):
-            return kind(_told(failures))
-    return NodeUnreachable(f"no node answered: {_told(failures)}")
+def _want(model: str | None, version: int | str | None, label: str | None) -> Want:
+    if version is not None and label is not None:
+        raise BadRequest(f"got version {version!r} and label {label!r}, wanted one of them")
+    return Want(
+        model,
+        None if version is None else check_name("version", str(version)),
+        None if label is None else check_name("label", label),
+    )

@@ -47,7 +47,9 @@ FORMER_SECONDS = 10.0
 class Directory(Protocol):
     """Knows the live nodes."""
 
-    async def nodes(self, model: str | None) -> tuple[NodeRecord, ...]:
+    async def nodes(
+        self, model: str | None, version: str | None = None, label: str | None = None
+    ) -> tuple[NodeRecord, ...]:
         """The nodes that serve ``model``: one at least.
 
         :raises RegistryUnavailable: where no list was ever had.
@@ -72,7 +74,9 @@ class FixedNodes:
             NodeRecord(id=address, address=address) for address in map(node_address, addresses)
         )
 
-    async def nodes(self, model: str | None) -> tuple[NodeRecord, ...]:
+    async def nodes(
+        self, model: str | None, version: str | None = None, label: str | None = None
+    ) -> tuple[NodeRecord, ...]:
         return self._nodes
 
     async def listing(self, model: str | None) -> tuple[NodeRecord, ...]:
@@ -100,6 +104,7 @@ class RegistryDirectory:
         self._list: Listing | None = None
         self._former: Listing | None = None
         self._former_until = 0.0
+        self._served: dict[tuple[object, ...], tuple[NodeRecord, ...]] = {}
         self._listed_at = 0.0
         self._used_at = 0.0
         self._timer: IDelayedCall | None = None
@@ -107,17 +112,21 @@ class RegistryDirectory:
         self._waiting: list[Deferred[None]] = []
         self._closed = False
 
-    async def nodes(self, model: str | None) -> tuple[NodeRecord, ...]:
+    async def nodes(
+        self, model: str | None, version: str | None = None, label: str | None = None
+    ) -> tuple[NodeRecord, ...]:
         self._used()
-        found = self._known(model)
+        found = self._known(model, version, label)
         if not found:
             await self.refresh()
-            found = self._known(model)
+            found = self._known(model, version, label)
         if self._list is None:
             raise RegistryUnavailable(f"no registry answered: {self._told()}")
         if not found:
+            wanted = {"model": model, "version": version, "label": label}
+            named = ", ".join(f"{name} {value!r}" for name, value in wanted.items() if value)
             raise NoLiveNodes(
-                f"no live node {'' if model is None else f'serves the model {model!r} '}"
+                f"no live node {f'serves {named} ' if named else ''}"
                 f"at {', '.join(self._registries)}"
             )
         return found
@@ -204,12 +213,23 @@ class RegistryDirectory:
         if self._list is not None and listing.revision < self._list.revision:
             self._former, self._former_until = self._list, now + FORMER_SECONDS
         self._list, self._listed_at = listing, now
+        self._served.clear()
 
-    def _known(self, model: str | None) -> tuple[NodeRecord, ...]:
-        found = () if self._list is None else _serving(self._list, model)
+    def _known(
+        self, model: str | None, version: str | None, label: str | None
+    ) -> tuple[NodeRecord, ...]:
+        found = self._serving(self._list, model, version, label)
         if not found and self._former is not None and self._clock.seconds() < self._former_until:
-            return _serving(self._former, model)
+            return self._serving(self._former, model, version, label)
         return found
+
+    def _serving(self, listing: Listing | None, *wanted: str | None) -> tuple[NodeRecord, ...]:
+        """The same tuple as long as the list is the same."""
+        nodes = () if listing is None else listing.nodes
+        key = (id(listing), *wanted)
+        if key not in self._served:
+            self._served[key] = tuple(node for node in nodes if node.serves(*wanted))
+        return self._served[key]
 
     def _told(self) -> str:
         return "; ".join(f"{url}: {self._reasons.get(url, '?')}" for url in self._registries)

@@ -16,6 +16,7 @@
     │   ├── NoLiveNodes         no_live_nodes
     │   ├── RegistryUnavailable registry_unavailable
     │   ├── NodeUnreachable     node_unreachable
+    │   │   └── NodeRefused     node_refused
     │   ├── Overloaded          overloaded
     │   └── DeadlineExceeded    deadline_exceeded
     ├── NodeFault               internal: a fault of ours, with an id that is in the node's log
@@ -128,6 +129,12 @@ class NodeUnreachable(Unavailable):
     """Every node that was tried refused, reset or timed out."""
 
     code = "node_unreachable"
+
+
+class NodeRefused(NodeUnreachable):
+    """A node took no connection: nothing of the request reached it."""
+
+    code = "node_refused"
 
 
 class Overloaded(Unavailable):

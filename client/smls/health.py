@@ -1,31 +1,130 @@
 # SPDX-License-Identifier: MIT
-"""Which nodes are better left alone for a moment."""
+"""Which nodes are better left alone for a while.
+
+The laws:
+
+- A node that fails ``FAILURES`` times in a row is ejected for 2 s, and twice as long each time
+  that it comes back and fails again, up to a minute.
+- From its first failure on, a node gets one request at a time, on trial, until it answers one.
+  So few requests fail before it is ejected, and one more each time that it comes back.
+- Never is more than half of a model's nodes ejected, or one where there are fewer than four:
+  a fault that all nodes show is not the nodes'.
+- Pushback is no failure. A node that pushes back without a report of its load takes nothing at
+  all just now (it loads or drains): it rests for as long as it asks for.
+- Nothing is forever: ejected nodes come last, and are asked where nobody else is left.
+
+Nodes are known by their id, so one that was started again is free of suspicion at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from random import Random
 
+from attrs import define
+
+from smls.balancer import Attempt, Outcome
 from smls.wire import NodeRecord
 
+FAILURES = 3
+"""One may be the request's doing or a connection's, three in a row hardly are."""
 
-class Suspects:
-    """Nodes that failed a moment ago: they come last, and are not ruled out.
+EJECT_SECONDS = 2.0
+MOST_EJECT_SECONDS = 60.0
 
-    They are known by their id, so a node that was started again is free of suspicion at once.
-    """
+JITTER = 0.2
+"""Clients that ejected a node together come back to it apart."""
 
-    def __init__(self) -> None:
-        self._until: dict[str, float] = {}
+REST_SECONDS = 5.0
+"""A node may ask for a longer rest, and is asked again all the same."""
 
-    def suspect(self, node: NodeRecord, now: float, seconds: float) -> None:
-        """Puts ``node`` last for the next ``seconds``."""
-        self._until[node.id] = now + seconds
+MEMORY = 4096
+"""Nodes with a bad record that are remembered."""
 
-    def clear(self, node: NodeRecord) -> None:
-        """``node`` has answered."""
-        self._until.pop(node.id, None)
 
-    def sound(self, nodes: Sequence[NodeRecord], now: float) -> list[NodeRecord]:
-        """Those of ``nodes`` that are under no suspicion."""
-        self._until = {known: until for known, until in self._until.items() if until > now}
-        return [node for node in nodes if node.id not in self._until]
+@define(eq=False)
+class _Record:
+    failures: int = 0
+    failed_at: float = 0.0
+    """When the attempt was sent that failed last."""
+    ejections: int = 0
+    until: float = 0.0
+    rests_until: float = 0.0
+    trial: Attempt | None = None
+
+
+class Health:
+    """The bad records of a client's nodes; ``random`` draws the jitter."""
+
+    def __init__(self, random: Random | None = None) -> None:
+        self._random = random or Random()
+        self._records: dict[str, _Record] = {}
+
+    @property
+    def spotless(self) -> bool:
+        """Whether nothing is held against any node."""
+        return not self._records
+
+    def sound(self, node: NodeRecord, now: float) -> bool:
+        """Whether ``node`` may have a request: it is neither ejected, nor does it rest, nor is it
+        on trial with another one."""
+        record = self._records.get(node.id)
+        return record is None or (
+            now >= record.until and now >= record.rests_until and record.trial is None
+        )
+
+    def sent(self, attempt: Attempt) -> None:
+        """``attempt`` is on its way; on trial where its node has failed."""
+        record = self._records.get(attempt.node.id)
+        if record is not None and record.failures and record.trial is None:
+            record.trial = attempt
+
+    def done(
+        self, attempt: Attempt, outcome: Outcome, now: float, rest_seconds: float | None = None
+    ) -> None:
+        """``attempt`` has ended; its node asked for ``rest_seconds``, if for any."""
+        node_id = attempt.node.id
+        record = self._records.get(node_id)
+        if outcome is Outcome.ANSWERED:
+            # What was sent before it failed tells nothing of it since.
+            if record is not None and attempt.sent_at >= record.failed_at:
+                del self._records[node_id]
+            return
+        if record is not None and record.trial is attempt:
+            record.trial = None
+        if outcome is Outcome.CANCELLED:
+            return
+        if outcome is Outcome.PUSHBACK:
+            self._rest(node_id, now, rest_seconds)
+            return
+        record = self._record(node_id)
+        if now < record.until:
+            return  # it was sent before the node was ejected
+        record.failures += 1
+        record.failed_at = max(record.failed_at, attempt.sent_at)
+        if (record.failures >= FAILURES or record.ejections) and self._may_eject(attempt, now):
+            seconds = min(MOST_EJECT_SECONDS, EJECT_SECONDS * 2**record.ejections)
+            record.ejections = min(record.ejections + 1, 10)
+            record.until = now + seconds * self._random.uniform(1 - JITTER, 1 + JITTER)
+
+    def _rest(self, node_id: str, now: float, seconds: float | None) -> None:
+        record = self._records.get(node_id) if seconds is None else self._record(node_id)
+        if record is not None:
+            record.failures = 0
+            record.rests_until = now + min(seconds or 0.0, REST_SECONDS)
+
+    def _record(self, node_id: str) -> _Record:
+        record = self._records.get(node_id)
+        if record is None:
+            if len(self._records) >= MEMORY:
+                del self._records[next(iter(self._records))]
+            record = self._records[node_id] = _Record()
+        return record
+
+    def _may_eject(self, attempt: Attempt, now: float) -> bool:
+        ids = {node.id for node in attempt.nodes} - {attempt.node.id}
+        away = sum(
+            1
+            for node_id, record in self._records.items()
+            if node_id in ids and (now < record.until or record.trial is not None)
+        )
+        return away < max(1, len(attempt.nodes) // 2)

@@ -20,6 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 COMMAND = "smls-client"
 
+NAMES = ("expected-completion", "round-robin", "least-in-flight", "two-choices", "weighted")
+"""What ``smls.routing`` calls its policies; it is not imported only to show the help."""
+
 MDNS_SECONDS = 2.0
 """How long multicast DNS is listened to where no registry is named."""
 
@@ -48,6 +51,12 @@ def place_options(command: F) -> F:
             metavar="SECONDS",
             help="How long one call may take.  [default: 30]",
         ),
+        _option(
+            "--balancer",
+            type=click.Choice(NAMES),
+            help=f"How nodes are picked.  [default: {NAMES[0]}]",
+        ),
+        _option("--hedge", is_flag=True, help="Send a late image to a second node as well."),
         _option("--no-mdns", is_flag=True, help="Do not look for a registry by multicast DNS."),
     )
     for option in reversed(options):
@@ -69,7 +78,11 @@ def open_client(options: dict[str, Any]) -> BlockingClient:
 
     try:
         return BlockingClient(
-            registries, nodes=nodes, timeout=options.get("timeout", TIMEOUT_SECONDS)
+            registries,
+            nodes=nodes,
+            timeout=options.get("timeout", TIMEOUT_SECONDS),
+            balancer=options.get("balancer"),
+            hedge=options.get("hedge", False),
         )
     except BadRequest as error:
         raise click.UsageError(error.message) from error

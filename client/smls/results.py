@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from smls.errors import NodeFault, SmlsError, from_code
+from smls.errors import NodeFault, Overloaded, SmlsError, from_code
 
 
 @frozen
@@ -55,13 +55,19 @@ def read_classification(body: bytes, address: str) -> Classification:
 
 
 def read_error(status: int, body: bytes, retry_after: str | None) -> SmlsError:
-    """The error that an answer with ``status`` tells; a ``NodeFault`` where it tells none."""
+    """The error that an answer with ``status`` tells; a ``NodeFault`` where it tells none.
+
+    Whoever answers 429 or 503 and says when to come back, a proxy too, is overloaded.
+    """
+    seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
     try:
         error = json.loads(body)["error"]
         code, message = _text(error["code"]), _text(error["message"])
     except (ValueError, TypeError, KeyError):
-        return NodeFault(f"it answered {status} as no node does: {_beginning(body)}")
-    seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
+        message = f"it answered {status} as no node does: {_beginning(body)}"
+        if status in (429, 503) and seconds is not None:
+            return Overloaded(message, retry_after_seconds=seconds)
+        return NodeFault(message)
     return from_code(code, message, retry_after_seconds=seconds)
 
 

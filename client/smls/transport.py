@@ -12,6 +12,7 @@ The laws of the kept connections:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from socket import SOCK_STREAM, getaddrinfo
 from typing import Any
 
@@ -44,7 +45,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from smls.errors import NodeUnreachable
+from smls.errors import NodeRefused, NodeUnreachable
 
 CONNECT_SECONDS = 1.0
 """A machine that has not accepted a connection by then is most likely gone."""
@@ -87,15 +88,25 @@ class Transport:
         self._fresh = HTTPConnectionPool(reactor, persistent=False)
 
     def request(
-        self, method: str, url: str, *, body: bytes | None = None, timeout_seconds: float | None
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None,
     ) -> Deferred[Reply]:
         """The answer to one request, whatever its status; redirects are not followed.
 
         Cancelling the Deferred cuts the request off.
 
+        :raises NodeRefused: where there was no connection, so that nothing was sent.
         :raises NodeUnreachable: where no answer came (within ``timeout_seconds``), saying why.
         """
-        call = Deferred.fromCoroutine(self._request(method, url, body))
+        sent = dict(headers or {})
+        if body is not None:
+            sent["Content-Type"] = "application/octet-stream"
+        call = Deferred.fromCoroutine(self._request(method, url, body, sent))
         if timeout_seconds is not None:
             message = f"did not answer within {timeout_seconds:.3g} s"
             call.addTimeout(
@@ -108,24 +119,31 @@ class Transport:
         closed: Deferred[None] = self._kept.closeCachedConnections()
         return closed
 
-    async def _request(self, method: str, url: str, body: bytes | None) -> Reply:
+    async def _request(
+        self, method: str, url: str, body: bytes | None, headers: dict[str, str]
+    ) -> Reply:
         try:
             try:
-                return await self._send(method, url, body, self._kept)
+                return await self._send(method, url, body, headers, self._kept)
             except _StaleConnection:
-                return await self._send(method, url, body, self._fresh)
+                return await self._send(method, url, body, headers, self._fresh)
         except Exception as error:
             if _cancelled(error):
                 raise CancelledError from error
-            raise NodeUnreachable(_reason(error)) from error
+            kind = NodeRefused if _refused(error) else NodeUnreachable
+            raise kind(_reason(error)) from error
 
     async def _send(
-        self, method: str, url: str, body: bytes | None, pool: HTTPConnectionPool
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        pool: HTTPConnectionPool,
     ) -> Reply:
         endpoints = _Endpoints(self._reactor)
         agent = Agent.usingEndpointFactory(self._reactor, endpoints, pool)
         client = HTTPClient(_At(agent, url), data_to_body_producer=_Body)
-        headers = {} if body is None else {"Content-Type": "application/octet-stream"}
         try:
             response = await client.request(
                 method,
@@ -168,7 +186,7 @@ class _Endpoints:
         # A timeout of our own, because looking a name up counts as well.
         connecting: Deferred[Any] = endpoint.connect(factory)
         return connecting.addTimeout(
-            CONNECT_SECONDS, self._reactor, lambda _, __: Failure(NodeUnreachable(message))
+            CONNECT_SECONDS, self._reactor, lambda _, __: Failure(NodeRefused(message))
         )
 
 
@@ -309,6 +327,11 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def _cancelled(error: BaseException) -> bool:
     return any(isinstance(one, CancelledError | ConnectingCancelledError) for one in _causes(error))
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether nothing of the request was sent, for there was no connection."""
+    return any(isinstance(one, NodeRefused | ConnectError) for one in _causes(error))
 
 
 def _reason(error: Exception) -> str:

@@ -151,6 +151,9 @@ class LoadReport:
 LOAD_HEADER = "endpoint-load-metrics"
 """ORCA's header for a load report that rides on a response."""
 
+TIMEOUT_HEADER = "x-request-timeout-ms"
+"""The header in which a request says in how many milliseconds it wants its answer."""
+
 
 def load_from_header(value: str) -> LoadReport:
     """The report in a ``LOAD_HEADER``'s value.

@@ -59,7 +59,8 @@ def test_it_starts_nothing_before_the_first_call() -> None:
 
 
 def test_from_many_threads(fleet: FleetThread) -> None:
-    with BlockingClient(fleet.registry.url) as client, ThreadPoolExecutor(8) as pool:
+    client = BlockingClient(fleet.registry.url, balancer="round-robin")
+    with client, ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: client.classify(IMAGE).node, range(80)))
         assert sorted(found) == ["a"] * 40 + ["b"] * 40
         assert len(threads()) == 1

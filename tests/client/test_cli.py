@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from smls.places import NAMES
+from smls.routing import POLICIES
 from tests.client.fleet import FleetThread, hang
 
 PROGRAM = [sys.executable, "-c", "from smls.cli import main; main()"]
@@ -301,3 +303,28 @@ def test_many_images_on_a_terminal_show_progress_and_then_the_table(
     assert "classifying" not in on_a_terminal(
         "--registry", fleet.registry.url, "classify", photos / "a.png"
     )
+
+
+def test_policies_are_named_as_the_library_names_them() -> None:
+    assert list(POLICIES) == list(NAMES)
+
+
+def test_a_policy_a_version_and_a_key_can_be_chosen(fleet: FleetThread, photos: Path) -> None:
+    for options in (
+        ["--balancer", "round-robin", "classify", "--model-version", "1"],
+        ["classify", "--hedge", "--key", "camera 7"],
+    ):
+        done = smls("--registry", fleet.registry.url, *options, "--json", photos)
+        assert (done.returncode, done.stderr) == (0, "")
+    nodes = {json.loads(line)["node"] for line in done.stdout.splitlines()}
+    assert len(nodes) == 1
+    for wrong, told in (
+        (["--balancer", "fair", "nodes"], "expected-completion"),
+        (["--balancer", "weighted", "--hedge", "nodes"], "foresees no answers"),
+    ):
+        done = smls("--registry", fleet.registry.url, *wrong)
+        assert done.returncode == 2
+        assert told in done.stderr
+    done = smls("--registry", fleet.registry.url, "classify", "--model-version", "9", photos)
+    assert done.returncode == 1
+    assert "version '9'" in done.stderr

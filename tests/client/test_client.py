@@ -9,11 +9,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.defer import CancelledError, DeferredList, gatherResults
 from twisted.trial.unittest import TestCase
 
+from smls.balancer import Attempt, Want
 from smls.client import Client
+from smls.ect import ExpectedCompletion
 from smls.errors import (
     BadRequest,
     ClientClosed,
@@ -26,7 +29,8 @@ from smls.errors import (
     Overloaded,
     RegistryUnavailable,
 )
-from smls.wire import NodeRecord
+from smls.policies import RoundRobin
+from smls.wire import LOAD_HEADER, LoadReport, ModelRecord, NodeRecord
 from tests.client.fleet import (
     ClockedReactor,
     FakeNode,
@@ -269,27 +273,19 @@ class Elsewhere(Fleet):
             for _ in range(4):
                 assert (await client.classify(IMAGE)).node == "good"
 
-    async def test_a_refusing_node_comes_last_for_a_while(self) -> None:
+    async def test_a_refusing_node_is_left_alone_and_then_tried_again(self) -> None:
         registry, (_good, dead) = self.fleet("good", "dead")
         await dead.stop()
-        client = self.client(registry.url)
-        picked: list[str] = []
-        pick = client._balancer.pick
-
-        def noted(nodes: Any, tried: Any) -> Any:
-            node = pick(nodes, tried)
-            picked.append(node.name)
-            return node
-
-        client._balancer.pick = noted  # type: ignore[method-assign]
-        for _ in range(10):
+        balancer = Noting()
+        client = self.client(registry.url, balancer=balancer)
+        for _ in range(20):
             assert (await client.classify(IMAGE)).node == "good"
-        assert picked.count("dead") == 1
-        self.clock.advance(6)
-        picked.clear()
-        for _ in range(2):
-            await client.classify(IMAGE)
-        assert picked.count("dead") == 1
+        assert balancer.sent_to.count("dead") == 3
+        self.clock.advance(2.5)
+        balancer.sent_to.clear()
+        for _ in range(20):
+            assert (await client.classify(IMAGE)).node == "good"
+        assert balancer.sent_to.count("dead") == 1
 
     async def test_a_node_started_again_is_not_suspect(self) -> None:
         registry, (good, dead) = self.fleet("good", "dead")
@@ -402,6 +398,150 @@ class Elsewhere(Fleet):
         await self.assertFailure(client.classify(IMAGE, timeout=0), BadRequest)
 
 
+class Wanted(Fleet):
+    def versions(self) -> tuple[FakeRegistry, FakeNode, FakeNode]:
+        """A node with the versions 1 and 2, 2 as canary, and one with 1 alone."""
+        registry, (both, old) = self.fleet("both", "old")
+        registry.nodes[0] = evolve(
+            both.record,
+            models=(
+                ModelRecord("flowers", "1"),
+                ModelRecord("flowers", "2", labels=("canary",)),
+            ),
+        )
+        return registry, both, old
+
+    def asked(self, node: FakeNode) -> dict[bytes, list[bytes]]:
+        return dict(node.requests[-1].args)
+
+    async def test_a_version_is_asked_of_nodes_that_have_it_and_by_its_number(self) -> None:
+        registry, both, old = self.versions()
+        client = self.client(registry.url)
+        for version in (2, "2"):
+            assert (await client.classify(IMAGE, "flowers", version=version)).node == "both"
+            assert self.asked(both)[b"version"] == [b"2"]
+        await client.classify(IMAGE, "flowers")
+        assert b"version" not in self.asked((both, old)[len(old.requests)])
+        await self.assertFailure(client.classify(IMAGE, "flowers", version=3), NoLiveNodes)
+
+    async def test_a_label_is_asked_for_as_the_version_that_the_node_has_under_it(self) -> None:
+        registry, both, _ = self.versions()
+        client = self.client(registry.url)
+        for model in ("flowers", None):
+            assert (await client.classify(IMAGE, model, label="canary")).node == "both"
+            asked = self.asked(both)
+            assert (asked[b"model"], asked[b"version"]) == ([b"flowers"], [b"2"])
+        error = await self.assertFailure(client.classify(IMAGE, label="stable"), NoLiveNodes)
+        assert "label 'stable'" in str(error)
+
+    async def test_wrong_versions_and_labels_are_told(self) -> None:
+        _, (node,) = self.fleet("a")
+        client = self.client(nodes=[node.address])
+        for wrong in ({"version": 1, "label": "a"}, {"version": ""}, {"label": "a b"}):
+            await self.assertFailure(client.classify(IMAGE, **wrong), BadRequest)
+        error = await self.assertFailure(client.classify(IMAGE, label="canary"), BadRequest)
+        assert "labels are not known" in str(error)
+        assert node.requests == []
+
+    async def test_a_key_keeps_its_node(self) -> None:
+        registry, nodes = self.fleet("a", "b", "c")
+        homes = {
+            (await self.client(registry.url).classify(IMAGE, key="cat")).node for _ in range(6)
+        }
+        assert len(homes) == 1
+        (home,) = (node for node in nodes if {node.name} == homes)
+        home.behaviour = told(500, "internal")
+        assert {(await self.client(registry.url).classify(IMAGE, key="cat")).node} != homes
+
+
+class Balancing(Fleet):
+    async def test_each_attempt_carries_what_is_left_of_the_calls_time(self) -> None:
+        registry, (hanging, good) = self.fleet("hanging", "good")
+        hanging.behaviour = hang
+        asked = hanging.asked()
+        call = self.client(registry.url, balancer=InOrder()).classify(IMAGE, timeout=8.0)
+        await asked
+        self.clock.advance(4.0)
+        assert (await call).node == "good"
+        sent = [node.requests[0].getHeader("x-request-timeout-ms") for node in (hanging, good)]
+        assert sent == ["8000", "4000"]
+
+    async def test_the_reports_on_answers_reach_the_policy(self) -> None:
+        _, (node,) = self.fleet("a")
+        answer = node.behaviour
+        report = LoadReport(3, 2, 40.0, 30.0, 2.0, 32, 1)
+
+        def reporting(request: Any) -> None:
+            request.setHeader(LOAD_HEADER, report.to_header())
+            answer(request)
+
+        node.behaviour = reporting
+        balancer = ExpectedCompletion()
+        client = self.client(nodes=[node.address], balancer=balancer)
+        await client.classify(IMAGE)
+        (record,) = await client.nodes()
+        assert balancer.expected(record, Want(), self.clock.seconds()) == pytest.approx(0.076)
+        report = "nonsense"  # type: ignore[assignment]
+        node.behaviour = lambda request: (request.setHeader(LOAD_HEADER, "?"), answer(request))
+        await client.classify(IMAGE)  # an answer is as good without it
+
+    async def test_a_cancelled_call_leaves_nothing_in_flight(self) -> None:
+        _, (node,) = self.fleet("a")
+        node.behaviour = hang
+        balancer = ExpectedCompletion()
+        client = self.client(nodes=[node.address], balancer=balancer)
+        asked = node.asked()
+        call = client.classify(IMAGE)
+        await asked
+        assert balancer._pools[Want()].in_flight == 1
+        call.cancel()
+        await self.assertFailure(call, CancelledError)
+        assert balancer._pools[Want()].in_flight == 0
+        assert not client._router._under_way
+
+    async def test_without_budget_a_failure_is_not_sent_elsewhere(self) -> None:
+        registry, (bad, good) = self.fleet("bad", "good")
+        bad.behaviour = told(500, "internal")
+        client = self.client(registry.url, balancer=InOrder())
+        client._router.budget.level = 0.0
+        await self.assertFailure(client.classify(IMAGE), NodeFault)
+        assert len(good.requests) == 0
+        await bad.stop()
+        assert (await client.classify(IMAGE)).node == "good"  # nothing had reached the other
+
+    async def test_a_late_image_is_hedged_and_the_loser_cut_off(self) -> None:
+        registry, (slow, fast) = self.fleet("slow", "fast")
+        report = LoadReport(0, 0, 0.0, 30.0, 2.0, 32, 1)
+        for node in (slow, fast):
+
+            def reporting(request: Any, answer: Any = node.behaviour) -> None:
+                request.setHeader(LOAD_HEADER, report.to_header())
+                answer(request)
+
+            node.behaviour = reporting
+        client = self.client(registry.url, hedge=True)
+        for _ in range(60):
+            await client.classify(IMAGE)
+        slow.behaviour = fast.behaviour = hang
+        both = [slow.asked(), fast.asked()]
+        call = client.classify(IMAGE)
+        _, index = await DeferredList(both, fireOnOneCallback=True)
+        first, second = (slow, fast) if index == 0 else (fast, slow)
+        second.behaviour = second.classify
+        self.clock.advance(0.1)
+        assert not call.called
+        self.clock.advance(0.4)
+        assert (await call).node == second.name
+        await first.open_at_most(0)
+        assert not client._router._under_way
+
+    def test_hedging_needs_foresight(self) -> None:
+        with pytest.raises(BadRequest, match="foresees no answers"):
+            Client("http://a", reactor=self.reactor, hedge=True, balancer="round-robin")
+        with pytest.raises(BadRequest, match="'fair'"):
+            Client("http://a", reactor=self.reactor, balancer="fair")
+
+
 class Direct(Fleet):
     async def test_named_nodes_take_turns_without_a_registry(self) -> None:
         _, nodes = self.fleet("a", "b")
@@ -466,8 +606,20 @@ class Ending(Fleet):
         assert self.clock.getDelayedCalls() == []
 
 
-class InOrder:
-    """Picks the first that is left."""
+class InOrder(RoundRobin):
+    """Picks the first."""
 
-    def pick(self, nodes: Any, tried: Any) -> Any:
-        return next((node for node in nodes if node.address not in tried), None)
+    def pick(self, nodes: Any, want: Any, now: float) -> Any:
+        return nodes[0]
+
+
+class Noting(RoundRobin):
+    """Takes turns, and notes whose they were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent_to: list[str] = []
+
+    def sent(self, attempt: Attempt) -> None:
+        super().sent(attempt)
+        self.sent_to.append(attempt.node.name)

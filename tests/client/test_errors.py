@@ -41,6 +41,7 @@ def test_whatever_a_server_may_say_has_a_status():
         "error",
         "request_error",
         "model_unusable",
+        "node_refused",
         "port_taken",
         "missing_extra",
         "forked_client",

@@ -13,10 +13,11 @@ import pytest
 import smls
 
 NAMES = """
-    BadImage BadRecord BadRequest Balancer BlockingClient BrokenImage Classification Client
-    ClientClosed DeadlineExceeded ForkedClient ModelNotFound ModelRecord NoLiveNodes NodeFault
-    NodeRecord NodeUnreachable NotAnImage Overloaded Prediction RegistryUnavailable
-    RequestError RoundRobin SmlsError TooLarge Unavailable aio errors
+    Attempt BadImage BadRecord BadRequest Balancer BlockingClient BrokenImage Classification
+    Client ClientClosed DeadlineExceeded ExpectedCompletion ForkedClient LeastInFlight LoadReport
+    ModelNotFound ModelRecord NoLiveNodes NodeFault NodeRecord NodeRefused NodeUnreachable
+    NotAnImage Outcome Overloaded Prediction RegistryUnavailable RequestError RoundRobin SmlsError
+    TooLarge TwoChoices Unavailable Want Weighted aio errors
 """
 
 

@@ -26,7 +26,7 @@ def page(name: str) -> str:
 PAGES = [
     "README.md",
     "CONTRIBUTING.md",
-    *(f"docs/{each.name}" for each in (ROOT / "docs").iterdir()),
+    *(f"docs/{each.name}" for each in (ROOT / "docs").glob("*.md")),
 ]
 
 

@@ -9,10 +9,8 @@ from attrs import frozen
 
 from smls.errors import BadRequest
 from smls.site import LimitedRequest
-from smls.wire import LOAD_HEADER, LoadReport
+from smls.wire import LOAD_HEADER, TIMEOUT_HEADER, LoadReport
 from smls_node.worker import Times
-
-TIMEOUT_HEADER = "x-request-timeout-ms"
 
 
 @frozen

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: MIT
+"""The default policy: the node that is expected to answer first.
+
+A node tells with each answer what it has queued, when it is free, and that a batch of n takes
+a + b·n. From that, and from what this client sent there since, follows when one more request
+would be answered: its expected completion time. A node whose next batch has room costs only b
+more, so batches fill by themselves.
+
+On its own this is worse than taking turns where several clients choose among equal nodes: what
+they know is as old as their last answer, so they all go where a node was free a moment ago. So
+there are three terms beside it, none of which matters to a client that is alone:
+
+- **What others do meanwhile.** Whatever the nodes have in flight beyond this client's own is
+  taken to be spread over the nodes as its own is: each own request in flight at a node stands
+  for as many of the others' as there are to each own.
+- **A price on small nodes**, the same random part of what others have in flight, over the node's
+  capacity. Where all nodes are alike it changes nothing. Where they are not, it lets few clients
+  at a time go to a slow node that looks free: as many as it has capacity for.
+- **Lateness.** What a node reports it has to learn first, and one that hangs reports nothing. So
+  a node whose oldest request is overdue costs more by the moment; and one that answered late is
+  expected to take that long again, until it answers as fast as is expected of it (in the manner
+  of the peak in Finagle's ``PeakEwma``, which counts at once and fades slowly).
+
+A report that is older than ``STALE_SECONDS`` says little: such a node gets a request now and
+then, so that one which has recovered is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf, sqrt
+from random import Random
+
+from attrs import define, field, frozen
+
+from smls.balancer import Attempt, Outcome, Want, capacities
+from smls.policies import MEMORY
+from smls.wire import LoadReport, NodeRecord
+
+NOISE = 0.02
+"""Estimates are stretched by up to this part, so that clients that know the same differ."""
+
+PATIENCE = 1.1
+"""A node is late after so many times the longest that was expected: see ``_promise``."""
+
+UNKNOWN = 0.6
+MISSED = 0.35
+"""The part of a batch of which nothing is known that may run first: where all in flight is
+others', and where a client is alone (it may just miss a batch). From the simulation: with less,
+nodes that are well count as late and p99 grows; with more, slow ones are found later."""
+
+LATE_WEIGHT = 3.0
+"""What each second of lateness weighs: a node that is late most likely stays so for longer."""
+
+FORGIVEN = 2.0
+"""A node that was late is trusted again when an answer takes no more than so many times what was
+expected, as most answers of a node that is well do."""
+
+STALE_SECONDS = 2.0
+"""A report of that age is of another time: a batch seldom takes longer."""
+
+STALE_SHARE = 0.1
+"""The part of its share, by capacity, with which a node is asked that has gone stale. A fleet of
+100 clients then still finds it at once, and a slow one costs next to nothing."""
+
+OWN_WEIGHT = 0.02
+"""How much one pick counts in the mean of what this client has in flight."""
+
+CROWD_WEIGHT = 0.08
+"""How much one report counts in the mean of what a node has in flight. A batch of answers brings
+as many equal reports, hence not more."""
+
+
+@frozen
+class _Promise:
+    """An answer was expected within ``seconds``, or at the ``longest`` within so many."""
+
+    seconds: float
+    longest: float
+
+
+@define(eq=False)
+class _Load:
+    """What is known of one node; moments and times in seconds."""
+
+    capacity: float
+    turn: float
+    in_flight: int = 0
+    crowd: float = 0.0
+    report: LoadReport | None = None
+    heard_at: float = -inf
+    queue: int = 0
+    """How many wait for the batches that start at ``free_at`` and after it."""
+    free_at: float = 0.0
+    run: float = 0.0
+    """How long a batch takes that one more request joins."""
+    backlog: float = 0.0
+    """How long the full batches take that run before it."""
+    full: float = 0.0
+    """How long a full batch takes."""
+    pace: float = 0.0
+    """Seconds a request, in full batches."""
+    floor: float = 0.0
+    """What its last answer took, if since it was late none came about as fast as expected."""
+    late_at: float = inf
+    promises: dict[Attempt, _Promise] = field(factory=dict)
+    """What is in flight, oldest first."""
+
+    def hear(self, report: LoadReport, now: float) -> None:
+        """Takes in what the node reports."""
+        self.report, self.heard_at = report, now
+        self.queue, self.free_at = report.queue, now + report.busy_ms / 1000
+        self.crowd += CROWD_WEIGHT * (report.in_flight - self.crowd)
+        self._work_out(report)
+
+    def advance(self, now: float) -> None:
+        """Lets the batches begin that have begun by ``now``."""
+        report = self.report
+        while report is not None and self.queue and self.free_at < now:
+            runs = max(1, report.runs)
+            batch = min(self.queue, max(1, report.batch_max) * runs)
+            self.queue -= batch
+            self.free_at += (report.a_ms + report.b_ms * batch / runs) / 1000
+            self._work_out(report)
+
+    def join(self, now: float) -> None:
+        """One more request is on its way: it starts a batch where the node is free."""
+        report = self.report
+        if report is None:
+            return
+        self.advance(now)
+        if self.free_at < now and self.in_flight <= report.runs:
+            if self.in_flight == report.runs:
+                self.free_at = now + (report.a_ms + report.b_ms) / 1000
+        else:
+            self.queue += 1
+        self._work_out(report)
+
+    def leave(self) -> None:
+        """A request was not run after all."""
+        self.queue = max(0, self.queue - 1)
+        if self.report is not None:
+            self._work_out(self.report)
+
+    def _work_out(self, report: LoadReport) -> None:
+        a, b, size = report.a_ms / 1000, report.b_ms / 1000, max(1, report.batch_max)
+        places = size * max(1, report.runs)
+        self.full = a + b * size
+        self.pace = self.full / places
+        self.run = a + b * (self.queue % size + 1)
+        self.backlog = self.queue // places * self.full
+
+
+@define(eq=False)
+class _Pool:
+    """The loads for one kind of request."""
+
+    nodes: Sequence[NodeRecord] | None = None
+    listed: list[_Load] = field(factory=list)
+    loads: dict[str, _Load] = field(factory=dict)
+    capacity: float = 0.0
+    in_flight: int = 0
+    own: float = 0.0
+    crowd: float = 0.0
+
+
+class ExpectedCompletion:
+    """Picks by expected completion time, as the module says; O(nodes), some 0.2 µs for each.
+
+    Where nothing was reported yet it takes the fewest in flight for the capacity, and turns.
+    """
+
+    def __init__(self, random: Random | None = None) -> None:
+        self._random = random or Random()
+        self._pools: dict[Want, _Pool] = {}
+        self._turn = 0
+
+    def pick(self, nodes: Sequence[NodeRecord], want: Want, now: float) -> NodeRecord:
+        pool = self._pool(want)
+        if nodes is not pool.nodes:
+            self._list(pool, nodes, want)
+        random = self._random.random
+        pool.own += OWN_WEIGHT * (pool.in_flight - pool.own)
+        others = max(0.0, pool.crowd - pool.own)
+        stands_for = others / max(1.0, pool.own)
+        price = others * sqrt(random())
+        best, least, index, crowd = -1, inf, -1, 0.0
+        unheard: list[int] = []
+        for load in pool.listed:
+            index += 1
+            if now - load.heard_at > STALE_SECONDS:
+                unheard.append(index)
+                if load.report is None:
+                    continue
+            else:
+                crowd += load.crowd
+            if load.queue and load.free_at < now:
+                load.advance(now)
+            wait = load.free_at - now
+            cost = load.run + load.backlog
+            if wait > 0:
+                cost += wait
+            if cost < load.floor:
+                cost = load.floor
+            if now > load.late_at:
+                cost += LATE_WEIGHT * (now - load.late_at)
+            cost *= 1 + NOISE * random()
+            cost += (stands_for * load.in_flight + price) * load.pace
+            if cost < least:
+                best, least = index, cost
+        pool.crowd = crowd
+        if unheard:
+            best = self._try_out(pool, unheard, best)
+        return nodes[best]
+
+    def sent(self, attempt: Attempt) -> None:
+        pool = self._pool(attempt.want)
+        load = self._load(pool, attempt.node, attempt.want)
+        load.promises[attempt] = _promise(load, pool, attempt.sent_at)
+        self._turn += 1
+        load.turn = self._turn
+        pool.in_flight += 1
+        load.in_flight += 1
+        load.join(attempt.sent_at)
+        _watch(load)
+
+    def done(
+        self, attempt: Attempt, outcome: Outcome, report: LoadReport | None, now: float
+    ) -> None:
+        pool = self._pool(attempt.want)
+        load = self._load(pool, attempt.node, attempt.want)
+        promise = load.promises.pop(attempt, None)
+        if promise is None:
+            return
+        pool.in_flight -= 1
+        load.in_flight -= 1
+        taken = now - attempt.sent_at
+        forgiven = outcome is Outcome.ANSWERED and taken <= FORGIVEN * promise.seconds
+        if taken > promise.longest or (load.floor and not forgiven):
+            load.floor = max(taken, load.floor if outcome is not Outcome.ANSWERED else 0.0)
+        else:
+            load.floor = 0.0
+        if report is not None:
+            load.hear(report, now)
+        elif outcome is not Outcome.ANSWERED:
+            load.leave()
+        _watch(load)
+
+    def expected(self, node: NodeRecord, want: Want, now: float) -> float | None:
+        """Seconds until ``node`` would answer one more request; ``None`` before its first
+        report."""
+        load = self._pool(want).loads.get(node.id)
+        return None if load is None else _expected(load, now)
+
+    def late_at(self, attempt: Attempt) -> float | None:
+        """The moment from which ``attempt`` is late; ``None`` where nothing was expected."""
+        promise = self._pool(attempt.want).loads[attempt.node.id].promises.get(attempt)
+        if promise is None or promise.longest == inf:
+            return None
+        return attempt.sent_at + promise.longest
+
+    def _try_out(self, pool: _Pool, unheard: list[int], best: int) -> int:
+        """One of the ``unheard`` now and then, by capacity; else ``best``, if there is one."""
+        draw = self._random.random() * pool.capacity
+        for index in unheard:
+            load = pool.listed[index]
+            new = load.report is None
+            draw -= load.capacity if new else load.capacity * STALE_SHARE
+            if draw < 0 and best >= 0:
+                return index if new or load.in_flight == 0 else best
+        if best >= 0:
+            return best
+        return min(
+            unheard,
+            key=lambda index: (
+                (pool.listed[index].in_flight + 1) / pool.listed[index].capacity,
+                pool.listed[index].turn,
+            ),
+        )
+
+    def _pool(self, want: Want) -> _Pool:
+        pool = self._pools.get(want)
+        if pool is None:
+            if len(self._pools) >= MEMORY:
+                del self._pools[next(iter(self._pools))]
+            pool = self._pools[want] = _Pool()
+        return pool
+
+    def _list(self, pool: _Pool, nodes: Sequence[NodeRecord], want: Want) -> None:
+        pool.listed = [self._load(pool, node, want) for node in nodes]
+        for load, capacity in zip(pool.listed, capacities(nodes, want), strict=True):
+            load.capacity = capacity
+        pool.capacity = sum(load.capacity for load in pool.listed)
+        pool.nodes = nodes
+        if len(pool.loads) > MEMORY:
+            kept = {id(load) for load in pool.listed}
+            pool.loads = {
+                node_id: load
+                for node_id, load in pool.loads.items()
+                if load.in_flight or id(load) in kept
+            }
+
+    def _load(self, pool: _Pool, node: NodeRecord, want: Want) -> _Load:
+        load = pool.loads.get(node.id)
+        if load is None:
+            capacity = capacities([node], want)[0]
+            load = pool.loads[node.id] = _Load(capacity, turn=self._random.random() - 1)
+        return load
+
+
+def _promise(load: _Load, pool: _Pool, now: float) -> _Promise:
+    """What is expected of a request that is sent now.
+
+    The longest that it can take, if what is known is right, is that every place in its batch is
+    filled after it, and as far as it is others who send, that a batch of which nothing is known
+    runs before it.
+    """
+    if load.report is None:
+        return _Promise(inf, inf)
+    load.advance(now)
+    wait = max(0.0, load.free_at - now) + load.backlog
+    unknown = UNKNOWN * pool.crowd / (pool.crowd + pool.own) if pool.crowd else 0.0
+    longest = PATIENCE * (wait + load.full * (1 + max(MISSED, unknown)))
+    return _Promise(wait + load.run, longest)
+
+
+def _watch(load: _Load) -> None:
+    """Notes when the oldest request in flight will be late."""
+    load.late_at = inf
+    for attempt, promise in load.promises.items():
+        load.late_at = attempt.sent_at + promise.longest
+        break
+
+
+def _expected(load: _Load, now: float) -> float | None:
+    if load.report is None:
+        return None
+    load.advance(now)
+    wait = max(0.0, load.free_at - now) + load.backlog
+    return max(load.floor, wait + load.run) + max(0.0, now - load.late_at)

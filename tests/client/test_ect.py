@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Picking by expected completion time; how well it does is for tests/fleet to say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smls.balancer import Attempt, Outcome
+from smls.ect import STALE_SECONDS, ExpectedCompletion
+from smls.wire import LoadReport, NodeRecord
+from tests.client.nodes import WANT, attempt, fleet, report
+
+
+def heard(*reports: LoadReport) -> tuple[ExpectedCompletion, tuple[NodeRecord, ...]]:
+    """A policy that has just heard so of each of its nodes, and has nothing in flight."""
+    balancer = ExpectedCompletion(Random(1))
+    nodes = fleet(range(len(reports)))
+    for each, said in zip(nodes, reports, strict=True):
+        asked = attempt(each, now=-0.01)
+        balancer.sent(asked)
+        balancer.done(asked, Outcome.ANSWERED, said, 0.0)
+    return balancer, nodes
+
+
+def test_what_is_expected_follows_from_the_report() -> None:
+    for said, now, seconds in (
+        (report(), 0.0, 0.032),
+        (report(queue=3, busy_ms=50), 0.0, 0.050 + 0.030 + 0.008),
+        (report(queue=3, busy_ms=50), 0.02, 0.030 + 0.030 + 0.008),
+        (report(queue=35, busy_ms=50), 0.0, 0.050 + 0.094 + 0.030 + 0.008),
+        # After 60 ms the batch of 3 runs, and takes 36 ms from the 50th.
+        (report(queue=3, busy_ms=50), 0.06, 0.026 + 0.032),
+        (report(queue=3, busy_ms=50), 1.0, 0.032),
+    ):
+        balancer, nodes = heard(said)
+        assert balancer.expected(nodes[0], WANT, now) == pytest.approx(seconds)
+
+
+def test_what_was_sent_since_joins_the_batch() -> None:
+    balancer, (only,) = heard(report(busy_ms=50))
+    for mine in range(1, 40):
+        balancer.sent(attempt(only))
+        rounds, rest = divmod(mine, 32)
+        seconds = 0.050 + rounds * 0.094 + 0.030 + 0.002 * (rest + 1)
+        assert balancer.expected(only, WANT, 0.0) == pytest.approx(seconds)
+
+
+def test_the_node_that_is_done_first_is_picked() -> None:
+    balancer, nodes = heard(report(queue=20, busy_ms=90), report(queue=2, busy_ms=9), report(60))
+    assert {balancer.pick(nodes, WANT, 0.0).id for _ in range(20)} == {"n1"}
+
+
+def test_batches_fill_before_another_node_is_woken_to_wait() -> None:
+    balancer, nodes = heard(report(busy_ms=10), report(busy_ms=60))
+    for _ in range(20):
+        picked = balancer.pick(nodes, WANT, 0.0)
+        assert picked.id == "n0"
+        balancer.sent(attempt(picked))
+
+
+def test_a_late_node_is_avoided_and_found_again() -> None:
+    balancer, nodes = heard(report(), report())
+    slow = attempt(nodes[0])
+    balancer.sent(slow)
+    late_at = balancer.late_at(slow)
+    assert late_at is not None
+    assert {balancer.pick(nodes, WANT, late_at + 0.1).id for _ in range(20)} == {"n1"}
+    balancer.done(slow, Outcome.ANSWERED, report(), 1.0)
+    assert balancer.expected(nodes[0], WANT, 1.0) == pytest.approx(1.0)
+    again = attempt(nodes[0], now=1.0)
+    balancer.sent(again)
+    balancer.done(again, Outcome.ANSWERED, report(), 1.04)
+    assert balancer.expected(nodes[0], WANT, 1.04) == pytest.approx(0.032)
+
+
+def test_giving_a_late_request_up_does_not_acquit_its_node() -> None:
+    balancer, nodes = heard(report(), report())
+    slow = attempt(nodes[0])
+    balancer.sent(slow)
+    balancer.done(slow, Outcome.CANCELLED, None, 0.5)
+    assert balancer.expected(nodes[0], WANT, 0.5) == pytest.approx(0.5)
+
+
+def test_without_reports_nodes_take_turns() -> None:
+    balancer, nodes = ExpectedCompletion(Random(1)), fleet(range(3))
+    for _ in range(4):
+        turns = []
+        for _ in nodes:
+            sent = attempt(balancer.pick(nodes, WANT, 0.0))
+            balancer.sent(sent)
+            balancer.done(sent, Outcome.ANSWERED, None, 0.0)
+            turns.append(sent.node.id)
+        assert sorted(turns) == ["n0", "n1", "n2"]
+
+
+def test_stale_nodes_are_asked_now_and_then() -> None:
+    balancer, nodes = heard(report(), report(queue=5000, busy_ms=90))
+    fresh = attempt(nodes[0], now=STALE_SECONDS)
+    balancer.sent(fresh)
+    balancer.done(fresh, Outcome.ANSWERED, report(), STALE_SECONDS + 0.03)
+    picks = Counter(balancer.pick(nodes, WANT, STALE_SECONDS + 0.04).id for _ in range(2000))
+    assert 50 < picks["n1"] < 150
+
+
+def test_a_request_of_another_kind_is_another_matter() -> None:
+    balancer, (only,) = heard(report(queue=500, busy_ms=90))
+    other = Attempt(only, type(WANT)("birds"), 0.0)
+    balancer.sent(other)
+    balancer.done(other, Outcome.ANSWERED, report(), 0.03)
+    assert balancer.expected(only, WANT, 0.03) > 1  # type: ignore[operator]
+    assert balancer.expected(only, other.want, 0.03) == pytest.approx(0.032)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(Outcome), st.booleans())))
+def test_nothing_in_flight_leaks(steps: list[tuple[int, Outcome, bool]]) -> None:
+    balancer, nodes = heard(*[report()] * 5)
+    now, open_ = 0.0, []
+    for number, outcome, told in steps:
+        now += 0.01
+        sent = attempt(nodes[number], now)
+        balancer.sent(sent)
+        open_.append((sent, outcome, report(2, 30) if told else None))
+        if len(open_) > 3:
+            ended, how, said = open_.pop(0)
+            balancer.done(ended, how, said, now)
+            balancer.done(ended, how, said, now)  # a second end changes nothing
+    pool = balancer._pools[WANT]
+    assert pool.in_flight == len(open_) == sum(load.in_flight for load in pool.loads.values())
+    assert sum(len(load.promises) for load in pool.loads.values()) == len(open_)
