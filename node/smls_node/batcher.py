@@ -188,13 +188,16 @@ class Batcher:
         return useful if useful == most else round_size(useful)
 
     def until_free(self, now: float) -> float:
-        """Seconds until the first worker is expected to be free."""
+        """Seconds until the first worker is expected to be free.
+
+        A batch that is late is expected to take as long again as it is late.
+        """
         if self.idle > 0:
             return 0.0
         ends = [
             started + self.time.seconds(batch.padded) for batch, started in self._running.items()
         ]
-        return max(0.0, min(ends) - now)
+        return min(abs(end - now) for end in ends)
 
     def load(self, now: float) -> LoadReport:
         """How busy the model is."""

@@ -4,11 +4,17 @@
 A least-squares line through (n, seconds) with weights that halve every ``HALF_LIFE`` batches, so
 that it follows a machine whose load changes. The samples of the warm-up are kept as anchors of
 full weight: they keep the line defined where all later batches have the same size.
+
+A machine that becomes several times slower at once would be misjudged for many batches by this
+alone. So where the last ``RECENT`` batches were off the line by more than ``OFF``, by their
+median, the whole line is moved to where they are.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from statistics import median
 
 HALF_LIFE = 64
 """Batches after which a sample counts half: a fraction of a second to a few seconds of load."""
@@ -16,6 +22,12 @@ HALF_LIFE = 64
 OUTLIER = 4.0
 """A batch that took longer than so many times what was expected counts as having taken that:
 a page fault, a pause of the machine or a hang says nothing about the next batch."""
+
+RECENT = 5
+"""Batches whose median says how fast the machine is now: two of them may be outliers."""
+
+OFF = 1.5
+"""Batches scatter by less than this on a machine whose load stays as it is."""
 
 _DECAY = 0.5 ** (1 / HALF_LIFE)
 
@@ -29,6 +41,7 @@ class BatchTime:
         self.b = 0.0
         self._anchors = tuple(anchors)
         self._sums: tuple[float, ...] = (0.0,) * 5
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
         self._fit()
 
     def seconds(self, size: int) -> float:
@@ -37,11 +50,13 @@ class BatchTime:
 
     def learn(self, size: int, seconds: float) -> None:
         """Takes in that a batch of ``size`` took ``seconds``."""
+        self._recent.append((size, seconds))
         expected = self.seconds(size)
         if expected > 0:
             seconds = min(seconds, OUTLIER * expected)
         self._sums = _added([total * _DECAY for total in self._sums], size, seconds)
         self._fit()
+        self._keep_pace()
 
     def useful_size(self, most: int, overhead: float) -> int:
         """The smallest batch in which the fixed part takes at most ``overhead`` of the time.
@@ -72,6 +87,14 @@ class BatchTime:
             self.a, self.b = (self.a * scale, self.b * scale) if scale else (t / weight, 0.0)
         if self.a < 0:
             self.a, self.b = 0.0, nt / nn
+
+    def _keep_pace(self) -> None:
+        """Moves the line to the last batches where they are far off; the sums follow by and by."""
+        if len(self._recent) < RECENT or self.a + self.b <= 0:
+            return
+        pace = median(seconds / self.seconds(size) for size, seconds in self._recent)
+        if not 1 / OFF <= pace <= OFF:
+            self.a, self.b = self.a * pace, self.b * pace
 
 
 def _added(sums: Iterable[float], size: int, seconds: float) -> tuple[float, ...]:

@@ -37,6 +37,23 @@ def test_a_change_of_speed_is_followed() -> None:
     assert time.seconds(4) == pytest.approx(0.042, rel=0.1)
 
 
+@given(st.floats(1e-4, 1), st.floats(1e-4, 0.1), st.floats(1.6, 50))
+def test_a_machine_that_is_slower_at_once_is_believed_at_once(
+    a: float, b: float, factor: float
+) -> None:
+    time = BatchTime([(1, a + b), (32, a + 32 * b)])
+    for size in (8, 32, 8, 32, 8):
+        time.learn(size, factor * (a + b * size))
+    assert time.seconds(8) == pytest.approx(factor * (a + b * 8), rel=0.5)
+
+
+def test_two_pauses_of_five_are_not_the_machines_speed() -> None:
+    time = BatchTime([(1, 0.006), (8, 0.041)])
+    for seconds in (0.006, 0.6, 0.006, 0.6, 0.006):
+        time.learn(1, seconds)
+    assert time.seconds(1) < 0.018
+
+
 def test_one_pause_changes_little() -> None:
     time = BatchTime([(1, 0.006), (8, 0.041)])
     for _ in range(100):
