@@ -16,7 +16,7 @@ from twisted.python.threadpool import ThreadPool
 
 from smls import client
 from smls.balancer import Balancer
-from smls.client import TIMEOUT_SECONDS, Image, check_places, check_timeout
+from smls.client import TIMEOUT_SECONDS, Cache, Image, check_places, check_timeout
 from smls.errors import ClientClosed
 from smls.results import Classification
 from smls.wire import NodeRecord
@@ -37,11 +37,13 @@ class Client:
         nodes: Iterable[str] = (),
         balancer: Balancer | None = None,
         timeout: float = TIMEOUT_SECONDS,
+        cache: Cache = True,
     ) -> None:
         self._nodes = tuple(nodes)
         self._registries = check_places(registries, self._nodes)
         self._balancer = balancer
         self._timeout_seconds = check_timeout(timeout)
+        self._cache = cache
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reactor: _LoopReactor | None = None
         self._client: client.Client | None = None
@@ -100,6 +102,7 @@ class Client:
                 reactor=self._reactor,
                 balancer=self._balancer,
                 timeout=self._timeout_seconds,
+                cache=self._cache,
             )
         return self._client
 

@@ -19,7 +19,15 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from smls.balancer import Balancer
-from smls.client import TIMEOUT_SECONDS, Client, Image, check_places, check_timeout, read_image
+from smls.client import (
+    TIMEOUT_SECONDS,
+    Cache,
+    Client,
+    Image,
+    check_places,
+    check_timeout,
+    read_image,
+)
 from smls.errors import ClientClosed, ForkedClient
 from smls.reactors import dispose, thread_reactor
 from smls.results import Classification
@@ -44,13 +52,21 @@ class BlockingClient:
         nodes: Iterable[str] = (),
         balancer: Balancer | None = None,
         timeout: float = TIMEOUT_SECONDS,
+        cache: Cache = True,
     ) -> None:
         nodes = tuple(nodes)
         urls = check_places(registries, nodes)
         check_timeout(timeout)
 
         def make(reactor: Any) -> Client:
-            return Client(urls, nodes=nodes, reactor=reactor, balancer=balancer, timeout=timeout)
+            return Client(
+                urls,
+                nodes=nodes,
+                reactor=reactor,
+                balancer=balancer,
+                timeout=timeout,
+                cache=cache,
+            )
 
         self._process = os.getpid()
         self._lock = Lock()

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
@@ -28,7 +28,9 @@ from smls.errors import (
     SmlsError,
     Unavailable,
 )
+from smls.folders import cache_folder
 from smls.health import Suspects
+from smls.remembered import Remembered
 from smls.results import Classification, read_classification, read_error
 from smls.transport import Transport
 from smls.wire import NodeRecord, registry_url
@@ -50,6 +52,9 @@ class Readable(Protocol):
 
 Image = str | PathLike[str] | bytes | bytearray | memoryview | Readable
 """What ``classify`` takes: the path of a file, the bytes of one, or an open one."""
+
+Cache = bool | str | PathLike[str]
+"""Whether the last known nodes are kept on disk, or the folder where they are."""
 
 
 def read_image(image: Image) -> bytes:
@@ -96,11 +101,13 @@ class Client:
 
     Its calls return Deferreds, which can be awaited. Cancelling one cuts its request off.
 
-    :param registries: URLs, or lists of them; the first that answers is asked.
+    :param registries: URLs, or lists of them; all are watched, and any that answers is enough.
     :param nodes: ``host:port`` of each node, to go without a registry.
     :param reactor: the reactor to work on; Twisted's global one where it is left out.
     :param balancer: who gets the next request; they take turns where it is left out.
     :param timeout: seconds for a whole call that names no time of its own.
+    :param cache: whether the last known nodes are kept on disk for a start while no registry
+        answers, in the user's cache folder; or the folder where they are.
     """
 
     def __init__(
@@ -110,6 +117,7 @@ class Client:
         reactor: Any = None,
         balancer: Balancer | None = None,
         timeout: float = TIMEOUT_SECONDS,
+        cache: Cache = True,
     ) -> None:
         nodes = tuple(nodes)
         urls = check_places(registries, nodes)
@@ -121,7 +129,9 @@ class Client:
         self._suspects = Suspects()
         self._transport = Transport(reactor)
         self._directory: Directory = (
-            RegistryDirectory(self._transport, reactor, urls) if urls else FixedNodes(nodes)
+            RegistryDirectory(self._transport, reactor, urls, _remembered(reactor, cache, urls))
+            if urls
+            else FixedNodes(nodes)
         )
         self._calls: set[Deferred[Any]] = set()
         self._closed = False
@@ -163,8 +173,8 @@ class Client:
         self._closed = True
         for call in list(self._calls):
             call.cancel()
-        self._directory.close()
-        return self._transport.close()
+        closed = gatherResults([self._directory.close(), self._transport.close()])
+        return closed.addCallback(lambda _: None)
 
     async def __aenter__(self) -> Client:
         return self
@@ -285,6 +295,12 @@ class Client:
         elif isinstance(error, Overloaded):
             seconds = min(error.retry_after_seconds or 1.0, SUSPECT_SECONDS)
             self._suspects.suspect(node, now, seconds)
+
+
+def _remembered(reactor: Any, cache: Cache, registries: Iterable[str]) -> Remembered | None:
+    if cache is False:
+        return None
+    return Remembered(reactor, cache_folder() if cache is True else Path(cache), registries)
 
 
 def check_timeout(seconds: float) -> float:

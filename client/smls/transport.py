@@ -12,6 +12,7 @@ The laws of the kept connections:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from socket import SOCK_STREAM, getaddrinfo
 from typing import Any
 
@@ -103,6 +104,19 @@ class Transport:
             )
         return call
 
+    def open(
+        self, url: str, headers: Mapping[str, str], *, timeout_seconds: float
+    ) -> Deferred[IResponse]:
+        """The head of an answer that stays open, on a connection of its own; see ``smls.stream``.
+
+        :raises NodeUnreachable: where it did not come within ``timeout_seconds``, saying why.
+        """
+        call = Deferred.fromCoroutine(self._open(url, headers))
+        message = f"did not answer within {timeout_seconds:.3g} s"
+        return call.addTimeout(
+            timeout_seconds, self._reactor, lambda _, __: Failure(NodeUnreachable(message))
+        )
+
     def close(self) -> Deferred[None]:
         """Closes the connections that are kept; the Deferred fires when they are closed."""
         closed: Deferred[None] = self._kept.closeCachedConnections()
@@ -118,6 +132,17 @@ class Transport:
             if _cancelled(error):
                 raise CancelledError from error
             raise NodeUnreachable(_reason(error)) from error
+
+    async def _open(self, url: str, headers: Mapping[str, str]) -> IResponse:
+        agent = Agent.usingEndpointFactory(self._reactor, _Endpoints(self._reactor), self._fresh)
+        raw = Headers({name: [value] for name, value in headers.items()})
+        try:
+            response: IResponse = await agent.request(b"GET", url.encode("ascii"), raw)
+        except Exception as error:
+            if _cancelled(error):
+                raise CancelledError from error
+            raise NodeUnreachable(_reason(error)) from error
+        return response
 
     async def _send(
         self, method: str, url: str, body: bytes | None, pool: HTTPConnectionPool

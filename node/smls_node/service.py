@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from smls import program
 from smls.address import Advertise
 from smls.errors import SmlsError
+from smls.folders import cache_folder
 from smls.wire import NodeRecord, join_address
 from smls_node import loading, machine, tuning
 from smls_node.announcement import Announcement
@@ -247,7 +248,7 @@ def make_service(options: Any) -> NodeService:
             default_model=options["default-model"],
             limits=options.limits(),
             told=_told(options),
-            findings=options["findings"] or machine.cache_folder() / "findings",
+            findings=options["findings"] or cache_folder() / "findings",
             accelerate=options["accelerate"],
             registries=tuple(options["registries"]),
             mdns=not options["no-mdns"],

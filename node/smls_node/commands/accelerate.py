@@ -12,7 +12,7 @@ from twisted.python import usage
 
 from smls import program
 from smls.errors import MissingExtra, SmlsError
-from smls_node import machine
+from smls.folders import cache_folder
 from smls_node.options import ModelOptions
 
 COMMAND = "smls-node accelerate"
@@ -82,7 +82,7 @@ def _prove(options: Options) -> None:
     from smls_node.loading import files_of
 
     files = files_of(options["models"][0])
-    findings = Path(options["findings"] or machine.cache_folder() / "findings")
+    findings = Path(options["findings"] or cache_folder() / "findings")
     proof = proving.prove(files, findings, _images(options["images"]), options["precisions"])
     chosen = proof.chosen()
     print(f"{files.graph}, on {proof.samples}:\n")
