@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The registry over HTTP: announce, renew, withdraw, list, take turns, send on to a node.
+"""The registry over HTTP: announce, renew, withdraw, list, watch, take turns, send on to a node.
 
 Importing this module imports Klein, which installs a reactor.
 """
@@ -7,8 +7,8 @@ Importing this module imports Klein, which installs a reactor.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
+from attrs import evolve
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -25,10 +25,23 @@ from smls.web import (
     prefers_html,
     route_error,
 )
-from smls.wire import NodeRecord, check_name, listing_to_json, node_from_json, node_to_json
+from smls.wire import (
+    NodeRecord,
+    NodeState,
+    check_name,
+    listing_to_json,
+    node_from_json,
+    node_to_json,
+)
 from smls_registry import page
-from smls_registry.leases import Lease, LeaseTable
+from smls_registry.events import EventId
+from smls_registry.holders import Holders
+from smls_registry.leases import Lease
 from smls_registry.paths import NODE_ROOTS, is_for_node, model_of
+from smls_registry.roster import Change
+from smls_registry.stores import Store
+from smls_registry.streams import Heartbeats, Stream
+from smls_registry.watch import Watchers
 
 MAX_BODY = 65536
 """Bytes of a node's record: a thousand models with their labels' hashes hold no more."""
@@ -39,34 +52,56 @@ RETRY_AFTER_SECONDS = 1.0
 _ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _FRESH = (("Cache-Control", "no-store"),)
 _VARIES = (("Vary", "Accept"), *_FRESH)
+_STREAM = Answer(200, b"", "text/event-stream", _FRESH)
 
 
 class RegistryApp:
-    """The HTTP face of a ``LeaseTable``; ``seconds`` reads a monotonic clock."""
+    """The HTTP face of a ``store``; ``clock`` times connections and streams."""
 
     log = Logger()
 
-    def __init__(self, table: LeaseTable, seconds: Callable[[], float]) -> None:
-        self._table = table
-        self._seconds = seconds
+    def __init__(self, store: Store, clock: IReactorTime) -> None:
+        self._store = store
+        self._roster = store.roster
+        self._clock = clock
+        self._heartbeats = Heartbeats(clock)
+        self._watchers = Watchers(store.roster, clock)
+        self._holders = Holders(store)
+        self._announced: dict[str, bytes] = {}
+        store.roster.listeners.append(self._changed)
         self.klein = klein = Klein()
         klein.url_map.merge_slashes = False
         klein.route("/", methods=["GET"])(self._index)
         klein.route("/healthz", methods=["GET"])(self._health)
         klein.route("/next", methods=["GET"])(self._next)
+        klein.route("/v1/watch", methods=["GET"])(self._watch)
         klein.route("/v1/nodes", methods=["GET"])(self._list)
         klein.route("/v1/nodes/<node_id>", methods=["GET"])(self._show)
         klein.route("/v1/nodes/<node_id>", methods=["PUT"])(self._announce)
         klein.route("/v1/nodes/<node_id>", methods=["DELETE"])(self._withdraw)
+        klein.route("/v1/nodes/<node_id>/lease", methods=["GET"])(self._hold)
         klein.route("/", methods=["POST"])(self._send_on)
         for root in NODE_ROOTS:
             for pattern in (root, f"{root}/", f"{root}/<path:below>"):
                 klein.route(pattern, methods=_ANY_METHOD)(self._send_on)
         errors_as_json(klein)
 
-    def site(self, clock: IReactorTime) -> LimitedSite:
-        """The site to listen with; ``clock`` times its connections."""
-        return LimitedSite(self.klein.resource(), clock, max_body=MAX_BODY, screen=self.screen)
+    def site(self) -> LimitedSite:
+        """The site to listen with."""
+        return LimitedSite(
+            self.klein.resource(), self._clock, max_body=MAX_BODY, screen=self.screen
+        )
+
+    def start(self) -> None:
+        """Starts the store and the heartbeats of the streams."""
+        self._store.start()
+        self._heartbeats.start()
+
+    async def stop(self) -> None:
+        """Ends the streams, and the store's work; no lease ends by it."""
+        self._watchers.stop()
+        self._heartbeats.stop()
+        await self._store.stop()
 
     def screen(self, head: Head) -> Answer | None:
         """Answers what needs no body, so that an upload goes to the node and not through here."""
@@ -76,10 +111,10 @@ class RegistryApp:
 
     def sweep(self) -> None:
         """Ends the leases that ran out."""
-        self._now()
+        self._store.sweep()
 
     def _index(self, request: LimitedRequest) -> bytes:
-        about = {"name": "smls-registry", "ttl_seconds": self._table.ttl_seconds}
+        about = {"name": "smls-registry", "ttl_seconds": self._store.ttl_seconds}
         return self._listing_answer(request, about).write_to(request)
 
     def _health(self, request: LimitedRequest) -> bytes:
@@ -93,44 +128,64 @@ class RegistryApp:
     def _list(self, request: LimitedRequest) -> bytes:
         return self._listing_answer(request, {}).write_to(request)
 
+    async def _watch(self, request: LimitedRequest) -> bytes | None:
+        model = _queried_model(request)
+        if request.method == b"HEAD":
+            return _STREAM.write_to(request)
+        last = EventId.parse(request.requestHeaders.getRawHeaders(b"last-event-id", [b""])[-1])
+        self._store.sweep()
+        stream = self._open(request)
+        self._watchers.add(stream, model, last)
+        await stream.gone
+        return None
+
+    async def _hold(self, request: LimitedRequest, node_id: str) -> bytes | None:
+        self._store.sweep()
+        if self._roster.get(check_name("id", node_id)) is None:
+            return _unknown(node_id).write_to(request)
+        if request.method == b"HEAD":
+            return _STREAM.write_to(request)
+        stream = self._open(request)
+        self._holders.add(stream, node_id)
+        await stream.gone
+        return None
+
     def _show(self, request: LimitedRequest, node_id: str) -> bytes:
-        now = self._now()
-        lease = self._table.lease(check_name("id", node_id))
-        answer = _unknown(node_id) if lease is None else _lease_answer(lease, now)
-        return answer.write_to(request)
+        self._store.sweep()
+        lease = self._store.lease(check_name("id", node_id))
+        if lease is None:
+            return _unknown(node_id).write_to(request)
+        return _lease_answer(lease, self._store.seconds()).write_to(request)
 
-    def _announce(self, request: LimitedRequest, node_id: str) -> bytes:
-        node = _record(node_id, request.body())
-        done = self._table.announce(node, self._now())
-        if done.replaced is not None:
-            self.log.info(
-                "node {node_id} replaced {replaced_id} at {address}",
-                node_id=node.id,
-                replaced_id=done.replaced.id,
-                address=node.address,
-            )
-        if done.is_new:
-            self._tell("announced", node)
-        elif done.old != node:
-            self._tell("changed", node)
+    async def _announce(self, request: LimitedRequest, node_id: str) -> bytes:
+        body = request.body()
+        # Nodes renew by saying the same again, which need not be read again.
+        renewed = body == self._announced.get(node_id) and await self._store.renew(node_id)
+        is_new = False
+        if not renewed:
+            is_new = await self._store.announce(_record(node_id, body))
+            self._announced[node_id] = body
         answer = {
-            "id": node.id,
-            "ttl_seconds": self._table.ttl_seconds,
-            "revision": self._table.revision,
+            "id": node_id,
+            "ttl_seconds": self._store.ttl_seconds,
+            "revision": self._roster.revision,
         }
-        return json_answer(answer, 201 if done.is_new else 200).write_to(request)
+        return json_answer(answer, 201 if is_new else 200).write_to(request)
 
-    def _withdraw(self, request: LimitedRequest, node_id: str) -> bytes:
-        self._now()
-        node = self._table.withdraw(check_name("id", node_id))
+    async def _withdraw(self, request: LimitedRequest, node_id: str) -> bytes:
+        node = await self._store.withdraw(check_name("id", node_id))
         if node is None:
             return _unknown(node_id).write_to(request)
-        self._tell("withdrawn", node)
-        answer = {"id": node.id, "revision": self._table.revision}
+        answer = {"id": node.id, "revision": self._roster.revision}
         return json_answer(answer).write_to(request)
 
     def _send_on(self, request: LimitedRequest, below: str = "") -> bytes:
         return self._redirect(request.head()).write_to(request)
+
+    def _open(self, request: LimitedRequest) -> Stream:
+        stream = Stream(request)
+        self._heartbeats.add(stream)
+        return stream
 
     def _redirect(self, head: Head) -> Answer:
         try:
@@ -143,8 +198,8 @@ class RegistryApp:
         )
 
     def _turn(self, model: str | None) -> NodeRecord:
-        self._now()
-        node = self._table.next(model)
+        self._store.sweep()
+        node = self._roster.next(model)
         if node is None:
             wanted = "" if model is None else f" that serves the model {model}"
             raise NoLiveNodes(
@@ -155,28 +210,41 @@ class RegistryApp:
 
     def _listing_answer(self, request: LimitedRequest, about: dict[str, object]) -> Answer:
         model = _queried_model(request)
-        now = self._now()
-        listing = self._table.listing(model)
+        self._store.sweep()
+        listing = self._roster.listing(model)
         if not prefers_html(request.requestHeaders):
             return json_answer({**about, **listing_to_json(listing)}, headers=_VARIES)
-        leases = [lease for lease in self._table.leases() if lease.node.serves(model)]
-        body = page.render(leases, listing.revision, now, model)
+        leases = [lease for lease in self._store.leases() if lease.node.serves(model)]
+        body = page.render(leases, listing.revision, self._store.seconds(), model)
         return Answer(200, body, page.CONTENT_TYPE, (*page.HEADERS, *_VARIES))
 
-    def _now(self) -> float:
-        now = self._seconds()
-        for node in self._table.expire(now):
-            self._tell("expired", node)
-        return now
+    def _changed(self, change: Change) -> None:
+        addresses = {node.address: node for node in change.now}
+        for node in change.was:
+            if self._roster.get(node.id) is not None:
+                continue
+            self._announced.pop(node.id, None)
+            follower = addresses.get(node.address)
+            if follower is None:
+                self._tell(change, node)
+            else:
+                self.log.info(
+                    "node {node_id} replaced {replaced_id} at {address}",
+                    node_id=follower.id,
+                    replaced_id=node.id,
+                    address=node.address,
+                )
+        for node in change.now:
+            self._tell(change, node)
 
-    def _tell(self, what: str, node: NodeRecord) -> None:
+    def _tell(self, change: Change, node: NodeRecord) -> None:
         self.log.info(
             "node {node_id} at {address} {what}",
-            what=what,
+            what=change.what,
             node_id=node.id,
             address=node.address,
             models=", ".join(sorted({model.name for model in node.models})),
-            revision=self._table.revision,
+            revision=change.revision,
         )
 
 
@@ -195,7 +263,8 @@ def _record(node_id: str, body: bytes) -> NodeRecord:
     node = node_from_json(value)
     if node.id != node_id:
         raise BadRecord(f"id: got {node.id!r}, wanted {node_id!r} as in the path")
-    return node
+    # Who announces himself lives; his state is not his to say.
+    return evolve(node, state=NodeState.LIVE)
 
 
 def _lease_answer(lease: Lease, now: float) -> Answer:

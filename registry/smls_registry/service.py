@@ -23,14 +23,20 @@ SWEEP_SECONDS = 1.0
 """Each request sweeps too: this is for the log of a registry that nobody asks."""
 
 
-class Sweepable(Protocol):
-    """What has leases that run out."""
+class App(Protocol):
+    """What is served: it has leases that run out, and streams that end."""
+
+    def site(self) -> LimitedSite: ...
+
+    def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
     def sweep(self) -> None: ...
 
 
 class RegistryService(Service):
-    """Runs a registry's ``site`` on ``port`` of ``host``, all addresses where that is empty.
+    """Serves ``app`` on ``port`` of ``host``, all addresses where that is empty.
 
     :raises PortTaken: by ``startService``, where the port cannot be had.
     """
@@ -40,16 +46,15 @@ class RegistryService(Service):
     def __init__(
         self,
         reactor: Any,
-        site: LimitedSite,
-        app: Sweepable,
+        app: App,
         *,
         port: int,
         host: str = "",
         mdns: bool = True,
     ) -> None:
         self._reactor = reactor
-        self._site = site
         self._app = app
+        self._site = app.site()
         self._port = port
         self._host = host
         self._mdns = mdns
@@ -62,6 +67,7 @@ class RegistryService(Service):
         self._listening = listen(self._reactor, self._port, self._site, self._host)
         self._port = cast(IPv4Address, self._listening.getHost()).port
         super().startService()  # type: ignore[no-untyped-call]
+        self._app.start()
         self._sweeps.start(SWEEP_SECONDS, now=False)
         if self._mdns and not _is_loopback(self._host):
             interfaces = None if _is_wildcard(self._host) else [self._host]
@@ -80,6 +86,8 @@ class RegistryService(Service):
             self._advertisement = None
         if self._listening is not None:
             closing.append(maybeDeferred(self._listening.stopListening))
+            # Before the connections, or it would seem that the nodes close theirs.
+            closing.append(Deferred.fromCoroutine(self._app.stop()))
             closing.append(self._site.close_connections())
             self._listening = None
         return gatherResults(closing, consumeErrors=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from twisted.python import usage
 
 from smls import program
 from smls_registry.leases import TTL_SECONDS, LeaseTable
+from smls_registry.roster import Roster
+from smls_registry.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
@@ -74,11 +77,11 @@ def makeService(options: Options) -> IService:
     from smls_registry.app import RegistryApp
     from smls_registry.service import RegistryService
 
-    app = RegistryApp(LeaseTable(options["ttl"]), time.monotonic)
     clock: Any = reactor
+    table = LeaseTable(Roster(secrets.token_hex(8)), options["ttl"])
+    app = RegistryApp(MemoryStore(table, time.monotonic), clock)
     return RegistryService(
         clock,
-        app.site(clock),
         app,
         port=options["port"],
         host=options["host"],

@@ -6,9 +6,18 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from smls.wire import ModelRecord, NodeRecord, listing_from_json, node_from_json, node_to_json
+from smls.wire import (
+    ModelRecord,
+    NodeRecord,
+    NodeState,
+    listing_from_json,
+    node_from_json,
+    node_to_json,
+)
 from smls_registry.app import MAX_BODY, RegistryApp
 from smls_registry.leases import LeaseTable
+from smls_registry.roster import Roster
+from smls_registry.stores.memory import MemoryStore
 from tests.memory import Connection, ask, parse, request
 
 NODE_PATHS = ["/classify", "/embed", "/models", "/v1/models", "/v2", "/estimators"]
@@ -21,12 +30,12 @@ def clock():
 
 @pytest.fixture
 def table():
-    return LeaseTable(10.0, max_nodes=5)
+    return LeaseTable(Roster("history"), 10.0, max_nodes=5)
 
 
 @pytest.fixture
 def site(table, clock):
-    return RegistryApp(table, clock.seconds).site(clock)
+    return RegistryApp(MemoryStore(table, clock.seconds), clock).site()
 
 
 @pytest.fixture
@@ -72,10 +81,25 @@ def test_a_lease_runs_out_by_the_clock(site, clock):
     announce(site, node())
     clock.advance(9.99)
     assert listed(site).nodes == (node(),)
+    announce(site, node("b", 2))
     clock.advance(0.01)
-    assert listed(site).nodes == ()
-    assert listed(site).revision == 2
+    assert listed(site).nodes == (node("b", 2),)
+    assert listed(site).revision == 3
     assert ask(site, "GET", "/v1/nodes/a").status == 404
+
+
+def test_the_last_node_that_falls_silent_is_a_suspect_until_it_is_heard_of(site, clock):
+    announce(site, node())
+    clock.advance(10)
+    assert listed(site).nodes == (node(state=NodeState.SUSPECT),)
+    assert ask(site, "GET", "/v1/nodes/a").json["lease"]["expires_in_seconds"] == 50
+    assert ask(site, "GET", "/next").status == 200
+    assert announce(site, node(state=NodeState.SUSPECT)).status == 200
+    assert listed(site).nodes == (node(),)
+    clock.advance(10)
+    assert len(listed(site).nodes) == 1
+    clock.advance(50)
+    assert listed(site).nodes == ()
 
 
 def test_a_withdrawn_node_is_gone_at_once(site):
@@ -260,7 +284,7 @@ def test_head_is_get_without_the_body(site, target):
 
 
 def test_a_fault_of_ours_is_a_500_whose_id_is_in_the_log(site, table, events):
-    table.listing = None
+    table.roster.listing = None
     reply = ask(site, "GET", "/v1/nodes")
     assert reply.status == 500
     assert reply.code == "internal"
@@ -275,6 +299,7 @@ def test_changes_are_logged_with_fields(site, clock, events):
     announce(site, node("a", zone="west"))
     announce(site, node("b"))
     ask(site, "DELETE", "/v1/nodes/b")
+    announce(site, node("d", 2))
     announce(site, node("c"))
     clock.advance(10)
     ask(site, "GET", "/next")
@@ -289,8 +314,10 @@ def test_changes_are_logged_with_fields(site, clock, events):
         ("replaced", "b"),
         ("announced", "b"),
         ("withdrawn", "b"),
+        ("announced", "d"),
         ("announced", "c"),
-        ("expired", "c"),
+        ("expired", "d"),
+        ("suspected", "c"),
     ]
 
 

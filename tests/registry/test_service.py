@@ -27,7 +27,9 @@ from smls.lease import Announcer
 from smls.wire import NodeRecord
 from smls_registry.app import RegistryApp
 from smls_registry.leases import LeaseTable
+from smls_registry.roster import Roster
 from smls_registry.service import RegistryService
+from smls_registry.stores.memory import MemoryStore
 from tests.processes import REGISTRY, TWIST, run, running
 from tests.sockets import relay, target
 
@@ -198,10 +200,9 @@ class ServiceTests(TestCase):
     timeout = 30
 
     def start(self):
-        app = RegistryApp(LeaseTable(), reactor.seconds)
-        service = RegistryService(
-            reactor, app.site(reactor), app, port=0, host="127.0.0.1", mdns=False
-        )
+        store = MemoryStore(LeaseTable(Roster("history")), reactor.seconds)
+        app = RegistryApp(store, reactor)
+        service = RegistryService(reactor, app, port=0, host="127.0.0.1", mdns=False)
         service.startService()
         self.addCleanup(service.stopService)
         return service
@@ -267,13 +268,15 @@ class SweepTests(SynchronousTestCase):
         clock.callWhenRunning = lambda *args: None
         sweeps = []
 
-        class Broken:
-            def sweep(self):
-                sweeps.append(clock.seconds())
-                raise RuntimeError("broken")
+        store = MemoryStore(LeaseTable(Roster("history")), clock.seconds)
 
-        site = RegistryApp(LeaseTable(), clock.seconds).site(clock)
-        service = RegistryService(clock, site, Broken(), port=0, host="127.0.0.1")
+        def broken():
+            sweeps.append(clock.seconds())
+            raise RuntimeError("broken")
+
+        store.sweep = broken
+        app = RegistryApp(store, clock)
+        service = RegistryService(clock, app, port=0, host="127.0.0.1")
         clock.listenTCP = lambda *args, **kwargs: MemoryPort()
         service.startService()
         clock.pump([1, 1, 1])
