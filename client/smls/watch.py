@@ -29,8 +29,8 @@ HURRY_SECONDS = 0.25
 class Watch:
     """Tells ``merged`` what the registry at ``url`` says, from ``start`` to ``stop``.
 
-    ``told`` is called after each change. ``settled`` tells whether the registry was heard, or had
-    its chance; ``reason`` is why it is not live, where it is not.
+    ``told`` is called after each change. ``settled`` tells whether the registry is heard, or has
+    failed and is not being tried; ``reason`` is why it is not live, where it is not.
     """
 
     _log = Logger()
@@ -54,7 +54,7 @@ class Watch:
         self._retries = Retries(random)
         self._parser = EventParser()
         self._resumes = False
-        self._tried_at = 0.0
+        self._failed_at = 0.0
         self._nap: Deferred[None] | None = None
         self._loop: Deferred[None] | None = None
 
@@ -67,20 +67,19 @@ class Watch:
             self._loop.cancel()
 
     def hurry(self) -> None:
-        """Tries at once where the registry is away, unless it was tried a moment ago."""
-        if self._nap is not None and self._clock.seconds() - self._tried_at >= HURRY_SECONDS:
-            self.settled = False
-            nap, self._nap = self._nap, None
-            nap.callback(None)
+        """Tries at once where the registry is away, unless it failed a moment ago."""
+        if self._nap is not None and self._clock.seconds() - self._failed_at >= HURRY_SECONDS:
+            self._wake()
 
     async def _keep(self) -> None:
         while True:
-            self._tried_at = opened_at = self._clock.seconds()
+            self.settled = False
+            opened_at = self._clock.seconds()
             try:
                 self.reason = await self._watch()
             except (NodeUnreachable, BadRecord) as error:
                 self._explain(error.message)
-            now = self._clock.seconds()
+            now = self._failed_at = self._clock.seconds()
             self.settled = True
             delay = self._retries.ended(now - opened_at if self._is_live else 0.0)
             self._merged.lost(self._url, now)
