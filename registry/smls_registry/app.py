@@ -38,6 +38,7 @@ from smls_registry.events import EventId
 from smls_registry.holders import Holders
 from smls_registry.leases import Lease
 from smls_registry.paths import NODE_ROOTS, is_for_node, model_of
+from smls_registry.renewals import RenewalSite, remember
 from smls_registry.roster import Change
 from smls_registry.stores import Store
 from smls_registry.streams import Heartbeats, Stream
@@ -88,7 +89,7 @@ class RegistryApp:
 
     def site(self) -> LimitedSite:
         """The site to listen with."""
-        return LimitedSite(
+        return RenewalSite(
             self.klein.resource(), self._clock, max_body=MAX_BODY, screen=self.screen
         )
 
@@ -160,17 +161,24 @@ class RegistryApp:
     async def _announce(self, request: LimitedRequest, node_id: str) -> bytes:
         body = request.body()
         # Nodes renew by saying the same again, which need not be read again.
-        renewed = body == self._announced.get(node_id) and await self._store.renew(node_id)
-        is_new = False
-        if not renewed:
+        answer = self._renew(node_id, body)
+        if answer is None:
             is_new = await self._store.announce(_record(node_id, body))
             self._announced[node_id] = body
-        answer = {
-            "id": node_id,
-            "ttl_seconds": self._store.ttl_seconds,
-            "revision": self._roster.revision,
-        }
-        return json_answer(answer, 201 if is_new else 200).write_to(request)
+            answer = self._leased(node_id, 201 if is_new else 200)
+        else:
+            remember(request, body, lambda: self._renew(node_id, body))
+        return answer.write_to(request)
+
+    def _renew(self, node_id: str, body: bytes) -> Answer | None:
+        if body != self._announced.get(node_id) or not self._store.renew(node_id):
+            return None
+        return self._leased(node_id, 200)
+
+    def _leased(self, node_id: str, status: int) -> Answer:
+        ttl_seconds, revision = self._store.ttl_seconds, self._roster.revision
+        lease = {"id": node_id, "ttl_seconds": ttl_seconds, "revision": revision}
+        return json_answer(lease, status)
 
     async def _withdraw(self, request: LimitedRequest, node_id: str) -> bytes:
         node = await self._store.withdraw(check_name("id", node_id))

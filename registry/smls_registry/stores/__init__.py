@@ -44,7 +44,7 @@ class Store(Protocol):
         :raises Overloaded: where there is no place for it.
         """
 
-    async def renew(self, node_id: str) -> bool:
+    def renew(self, node_id: str) -> bool:
         """Renews the lease of ``node_id`` as it is; ``False`` where it must be announced."""
 
     async def withdraw(self, node_id: str, what: str = "withdrawn") -> NodeRecord | None:

@@ -37,7 +37,7 @@ class MemoryStore:
         self.sweep()
         return self._table.announce(node, self.seconds())
 
-    async def renew(self, node_id: str) -> bool:
+    def renew(self, node_id: str) -> bool:
         self.sweep()
         return self._table.renew(node_id, self.seconds())
 
