@@ -124,21 +124,6 @@ def load_of(client: smls.BlockingClient) -> AbstractContextManager[Load]:
     return Load(client, callers=4, pause=0.02).running()
 
 
-def test_a_killed_node_leaves_the_lists_of_clients_and_registry(light: tuple[object, ...]) -> None:
-    with town(light, "one", "two") as here, smls.BlockingClient(*here.urls) as client:
-        (record,) = [node for node in client.nodes() if node.name == "two"]
-        assert [model.capacity for model in record.models] == [500]
-        here.kill("two")
-        until(lambda: names(client) == {"one"})
-        assert names_at(here.registries[0]) == {"one"}
-        # Nobody waited for its lease to run out.
-        told = [event for event in records(here.registries[0].log) if "what" in event]
-        assert [each["what"] for each in told if each["node_id"] == record.id] == [
-            "announced",
-            "let go",
-        ]
-
-
 def test_registries_that_restart_under_load_lose_no_node(light: tuple[object, ...]) -> None:
     everybody = {"one", "two", "three"}
     with (
