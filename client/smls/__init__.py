@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""smls: ask a registry once which nodes live, then go straight to them.
+"""smls: hear from a registry which nodes live, and go straight to them.
 
 ::
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
@@ -17,6 +17,8 @@ from smls.balancer import Balancer, Want
 from smls.call import Call, told
 from smls.directory import Directory, FixedNodes, RegistryDirectory, node_address
 from smls.errors import BadRequest, ClientClosed, DeadlineExceeded, SmlsError
+from smls.folders import cache_folder
+from smls.remembered import Remembered
 from smls.results import Classification
 from smls.routing import Router, policy
 from smls.transport import Transport
@@ -36,6 +38,9 @@ class Readable(Protocol):
 
 Image = str | PathLike[str] | bytes | bytearray | memoryview | Readable
 """What ``classify`` takes: the path of a file, the bytes of one, or an open one."""
+
+Cache = bool | str | PathLike[str]
+"""Whether the last known nodes are kept on disk, or the folder where they are."""
 
 
 def read_image(image: Image) -> bytes:
@@ -89,6 +94,9 @@ class Options(TypedDict, total=False):
     """Whether a request that is late goes to a second node as well, within 2 % of all requests."""
     timeout: float
     """Seconds for a whole call that names no time of its own; 30 where it is left out."""
+    cache: Cache
+    """Whether the last known nodes are kept on disk for a start while no registry answers, in the
+    user's cache folder, as where it is left out; or the folder where they are."""
 
 
 def check_options(registries: Iterable[str | Iterable[str]], options: Options) -> list[str]:
@@ -110,7 +118,7 @@ class Client:
 
     Its calls return Deferreds, which can be awaited. Cancelling one cuts its request off.
 
-    :param registries: URLs, or lists of them; the first that answers is asked.
+    :param registries: URLs, or lists of them; all are watched, and any that answers is enough.
     :param reactor: the reactor to work on; Twisted's global one where it is left out.
     :param options: see ``Options``.
     """
@@ -129,8 +137,11 @@ class Client:
         self._timeout_seconds = options.get("timeout", TIMEOUT_SECONDS)
         self._router = Router(policy(options.get("balancer")), hedge=options.get("hedge", False))
         self._transport = Transport(reactor)
+        remembered = _remembered(reactor, options.get("cache", True), urls)
         self._directory: Directory = (
-            RegistryDirectory(self._transport, reactor, urls) if urls else FixedNodes(nodes)
+            RegistryDirectory(self._transport, reactor, urls, remembered)
+            if urls
+            else FixedNodes(nodes)
         )
         self._calls: set[Deferred[Any]] = set()
         self._closed = False
@@ -183,8 +194,8 @@ class Client:
         self._closed = True
         for call in list(self._calls):
             call.cancel()
-        self._directory.close()
-        return self._transport.close()
+        closed = gatherResults([self._directory.close(), self._transport.close()])
+        return closed.addCallback(lambda _: None)
 
     async def __aenter__(self) -> Client:
         return self
@@ -248,6 +259,12 @@ class Client:
             return read_image(image)
         pool = self._reactor.getThreadPool()
         return await deferToThreadPool(self._reactor, pool, read_image, image)
+
+
+def _remembered(reactor: Any, cache: Cache, registries: Iterable[str]) -> Remembered | None:
+    if cache is False:
+        return None
+    return Remembered(reactor, cache_folder() if cache is True else Path(cache), registries)
 
 
 def check_timeout(seconds: float) -> float:

@@ -1,69 +1,61 @@
 # SPDX-License-Identifier: MIT
-"""The live nodes, as a registry tells them or as the user does.
+"""The live nodes, as registries tell them or as the user does.
 
-The laws of the list that a registry tells:
+The laws of the list that registries tell:
 
-- The first call waits for it; later ones take it as it is, and never wait for a refresh, unless
-  it has no node for their model.
-- It holds the nodes of all models, so that one list serves every call.
-- It is refreshed every ``REFRESH_SECONDS`` while calls are made, and no longer
-  ``WATCH_SECONDS`` after the last of them.
-- The registry that answered last is asked first. While none answers, the last list serves.
+- It is watched from the first call until the client is closed, at each registry, all models in
+  one stream. An idle stream costs a registry a comment each 5 s, and the next call, however late,
+  finds the news there.
+- The first call waits for the first list; later ones take it as it is, and wait only where it has
+  no node for them and a registry is away, which is then tried at once.
+- While no registry is live the last list serves, and a client that starts then takes the one that
+  is on disk. How several lists become one is ``smls.merged``'s to say.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from smls.errors import (
-    BadRecord,
-    BadRequest,
-    NodeUnreachable,
-    NoLiveNodes,
-    RegistryUnavailable,
-)
+from smls.errors import BadRecord, BadRequest, NoLiveNodes, RegistryUnavailable
+from smls.merged import Merged
+from smls.remembered import Remembered
 from smls.transport import Transport
-from smls.wire import Listing, NodeRecord, listing_from_json, registry_url, split_address
-
-REFRESH_SECONDS = 2.0
-
-WATCH_SECONDS = 30.0
-"""An open client that nobody uses stops asking the registry."""
-
-LOOKUP_SECONDS = 2.0
-"""How long one registry may take before the next is asked."""
-
-FORMER_SECONDS = 10.0
-"""After a registry's restart its nodes have to announce themselves again: they get this long."""
+from smls.watch import Watch
+from smls.wire import NodeRecord, registry_url, split_address
 
 
 class Directory(Protocol):
-    """Knows the live nodes."""
+    """Knows the live nodes.
+
+    Both lists are the same object as before for as long as they would be equal ones, so that
+    what follows from one may be kept with it. Suspect nodes are in them.
+    """
 
     async def nodes(
         self, model: str | None, version: str | None = None, label: str | None = None
     ) -> tuple[NodeRecord, ...]:
-        """The nodes that serve ``model``: one at least.
+        """The nodes that serve ``model``, in that version and under that label: one at least.
 
         :raises RegistryUnavailable: where no list was ever had.
-        :raises NoLiveNodes: where no node serves the model.
+        :raises NoLiveNodes: where no node serves it.
         """
 
-    async def listing(self, model: str | None) -> tuple[NodeRecord, ...]:
-        """The nodes that serve ``model`` as of now; the last known while no registry answers."""
+    async def listing(
+        self, model: str | None, version: str | None = None, label: str | None = None
+    ) -> tuple[NodeRecord, ...]:
+        """The same, and maybe none."""
 
     def refresh(self) -> Deferred[None]:
-        """Asks for a new list; fires when there is one or none can be had, and never fails."""
+        """Tries registries that are away; fires when each was heard or failed, and never fails."""
 
-    def close(self) -> None:
-        """Asks no more."""
+    def close(self) -> Deferred[None]:
+        """Asks no more; fires when nothing is left to do, and never fails."""
 
 
 class FixedNodes:
@@ -79,160 +71,140 @@ class FixedNodes:
     ) -> tuple[NodeRecord, ...]:
         return self._nodes
 
-    async def listing(self, model: str | None) -> tuple[NodeRecord, ...]:
+    async def listing(
+        self, model: str | None, version: str | None = None, label: str | None = None
+    ) -> tuple[NodeRecord, ...]:
         return self._nodes
 
     def refresh(self) -> Deferred[None]:
         return succeed(None)
 
-    def close(self) -> None:
-        pass
+    def close(self) -> Deferred[None]:
+        return succeed(None)
 
 
 class RegistryDirectory:
-    """The nodes that one of several registries lists."""
+    """The nodes that several registries list; ``remembered`` keeps them on disk, if it is there."""
 
     _log = Logger()
 
     def __init__(
-        self, transport: Transport, clock: IReactorTime, registries: Iterable[str]
+        self,
+        transport: Transport,
+        reactor: Any,
+        registries: Iterable[str],
+        remembered: Remembered | None = None,
+        random: Random | None = None,
     ) -> None:
         self._transport = transport
-        self._clock = clock
-        self._registries = [registry_url(registry) for registry in registries]
-        self._reasons: dict[str, str] = {}
-        self._list: Listing | None = None
-        self._former: Listing | None = None
-        self._former_until = 0.0
-        self._served: dict[tuple[object, ...], tuple[NodeRecord, ...]] = {}
-        self._listed_at = 0.0
-        self._used_at = 0.0
-        self._timer: IDelayedCall | None = None
-        self._lookup: Deferred[None] | None = None
+        self._reactor = reactor
+        self._registries = tuple(dict.fromkeys(map(registry_url, registries)))
+        self._remembered = remembered
+        self._random = random or Random()
+        self._merged = Merged(self._registries)
+        self._watches: tuple[Watch, ...] = ()
+        self._opening: Deferred[None] | None = None
+        self._listed = False
         self._waiting: list[Deferred[None]] = []
         self._closed = False
 
     async def nodes(
         self, model: str | None, version: str | None = None, label: str | None = None
     ) -> tuple[NodeRecord, ...]:
-        self._used()
+        if not self._listed:
+            await self._first_list()
         found = self._known(model, version, label)
         if not found:
             await self.refresh()
             found = self._known(model, version, label)
-        if self._list is None:
-            raise RegistryUnavailable(f"no registry answered: {self._told()}")
-        if not found:
-            wanted = {"model": model, "version": version, "label": label}
-            named = ", ".join(f"{name} {value!r}" for name, value in wanted.items() if value)
-            raise NoLiveNodes(
-                f"no live node {f'serves {named} ' if named else ''}"
-                f"at {', '.join(self._registries)}"
-            )
-        return found
+        if found:
+            return found
+        self._check_told()
+        raise NoLiveNodes(
+            f"no live node {_wish(model, version, label)}at {', '.join(self._registries)}"
+        )
 
-    async def listing(self, model: str | None) -> tuple[NodeRecord, ...]:
-        self._used()
-        await self.refresh()
-        if self._list is None:
-            raise RegistryUnavailable(f"no registry answered: {self._told()}")
-        return _serving(self._list, model)
+    async def listing(
+        self, model: str | None, version: str | None = None, label: str | None = None
+    ) -> tuple[NodeRecord, ...]:
+        if not self._listed:
+            await self._first_list()
+        self._check_told()
+        return self._known(model, version, label)
 
     def refresh(self) -> Deferred[None]:
-        if self._closed:
-            return succeed(None)
-        waiting: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
-        if self._lookup is None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            lookup = self._lookup = Deferred.fromCoroutine(self._look_up())
-            lookup.addErrback(self._stopped)
-            lookup.addCallback(lambda _: self._looked_up())
-        return waiting
+        for watch in self._watches:
+            watch.hurry()
+        return self._until(self._all_settled)
 
-    def close(self) -> None:
+    def close(self) -> Deferred[None]:
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._lookup is not None:
-            self._lookup.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
+        for watch in self._watches:
+            watch.stop()
+        self._tell()
+        return succeed(None) if self._remembered is None else self._remembered.close()
 
-    def _used(self) -> None:
-        now = self._used_at = self._clock.seconds()
-        if self._lookup is None and self._timer is None and self._list is not None:
-            age = now - self._listed_at
-            self._timer = self._clock.callLater(max(0.0, REFRESH_SECONDS - age), self._tick)
+    async def _first_list(self) -> None:
+        if self._opening is None:
+            self._opening = Deferred.fromCoroutine(self._open())
+            self._opening.addErrback(self._not_opened)
+        await self._until(lambda: bool(self._merged.live) or self._all_settled())
+        self._listed = True
 
-    def _tick(self) -> None:
-        self._timer = None
-        self.refresh()
+    async def _open(self) -> None:
+        if self._remembered is not None:
+            self._merged = Merged(self._registries, await self._remembered.load())
+        self._watches = tuple(
+            Watch(self._transport, self._reactor, self._random, url, self._merged, self._changed)
+            for url in self._registries
+        )
+        for watch in self._watches:
+            watch.start()
 
-    def _looked_up(self) -> None:
-        self._lookup = None
+    def _not_opened(self, failure: Failure) -> None:
+        if not (self._closed and failure.check(CancelledError)):
+            self._log.failure("watching the registries", failure)
+
+    def _all_settled(self) -> bool:
+        return bool(self._watches) and all(watch.settled for watch in self._watches)
+
+    def _changed(self) -> None:
+        if self._remembered is not None and self._merged.live:
+            self._remembered.save(self._merged.told)
+        self._tell()
+
+    def _until(self, done: Callable[[], bool]) -> Deferred[None]:
+        """Fires when ``done()``, which is asked after each change, or when this is closed."""
+        if self._closed or done():
+            return succeed(None)
+
+        async def wait() -> None:
+            while not (self._closed or done()):
+                waiting: Deferred[None] = Deferred(self._waiting.remove)
+                self._waiting.append(waiting)
+                await waiting
+
+        return Deferred.fromCoroutine(wait())
+
+    def _tell(self) -> None:
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
-        idle = self._clock.seconds() - self._used_at > WATCH_SECONDS
-        if not (idle or self._closed or self._lookup or self._timer or self._list is None):
-            self._timer = self._clock.callLater(REFRESH_SECONDS, self._tick)
-
-    def _stopped(self, failure: Failure) -> None:
-        if not (self._closed and isinstance(failure.value, CancelledError)):
-            self._log.failure("asking the registries", failure)
-
-    async def _look_up(self) -> None:
-        for registry in list(self._registries):
-            try:
-                self._take(await self._ask(registry))
-            except (NodeUnreachable, BadRecord) as error:
-                if self._reasons.get(registry) != error.message:
-                    self._log.info("registry {url}: {reason}", url=registry, reason=error.message)
-                self._reasons[registry] = error.message
-            else:
-                self._registries.remove(registry)
-                self._registries.insert(0, registry)
-                self._reasons.pop(registry, None)
-                return
-
-    async def _ask(self, registry: str) -> Listing:
-        reply = await self._transport.request(
-            "GET", f"{registry}/v1/nodes", timeout_seconds=LOOKUP_SECONDS
-        )
-        if reply.status != 200:
-            raise NodeUnreachable(f"answered {reply.status}, wanted the list of nodes")
-        try:
-            return listing_from_json(json.loads(reply.body))
-        except ValueError as error:
-            raise NodeUnreachable("answered no JSON, wanted the list of nodes") from error
-
-    def _take(self, listing: Listing) -> None:
-        now = self._clock.seconds()
-        if self._list is not None and listing.revision < self._list.revision:
-            self._former, self._former_until = self._list, now + FORMER_SECONDS
-        self._list, self._listed_at = listing, now
-        self._served.clear()
 
     def _known(
         self, model: str | None, version: str | None, label: str | None
     ) -> tuple[NodeRecord, ...]:
-        found = self._serving(self._list, model, version, label)
-        if not found and self._former is not None and self._clock.seconds() < self._former_until:
-            return self._serving(self._former, model, version, label)
-        return found
+        return self._merged.nodes(model, version, label, now=self._reactor.seconds())
 
-    def _serving(self, listing: Listing | None, *wanted: str | None) -> tuple[NodeRecord, ...]:
-        """The same tuple as long as the list is the same."""
-        nodes = () if listing is None else listing.nodes
-        key = (id(listing), *wanted)
-        if key not in self._served:
-            self._served[key] = tuple(node for node in nodes if node.serves(*wanted))
-        return self._served[key]
-
-    def _told(self) -> str:
-        return "; ".join(f"{url}: {self._reasons.get(url, '?')}" for url in self._registries)
+    def _check_told(self) -> None:
+        if not self._merged.told:
+            reasons = (
+                f"{url}: {watch.reason}"
+                for url, watch in zip(self._registries, self._watches, strict=False)
+            )
+            raise RegistryUnavailable(f"no registry answered: {'; '.join(reasons)}")
 
 
 def node_address(text: str) -> str:
@@ -250,5 +222,7 @@ def node_address(text: str) -> str:
     return address
 
 
-def _serving(listing: Listing, model: str | None) -> tuple[NodeRecord, ...]:
-    return tuple(node for node in listing.nodes if node.serves(model))
+def _wish(model: str | None, version: str | None, label: str | None) -> str:
+    named = {"model": model, "version": version, "label": label}
+    wanted = [f"the {name} {value!r}" for name, value in named.items() if value is not None]
+    return f"serves {', '.join(wanted)} " if wanted else ""

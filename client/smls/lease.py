@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Keeps one node announced at each of its registries.
 
-A lease is renewed each third of the TTL that the registry named. While a registry is away it is
-tried again and again, further apart each time; its first failure and its return are logged, the
-attempts between are not.
+The laws of a lease:
+
+- It is renewed each third of the TTL that the registry named, or as often as that one asks for.
+- The node holds a stream open at the registry. Where a process dies, its connections close, and
+  the registry ends the lease at once; the TTL is for machines that vanish without a word.
+- When the stream ends or falls silent, the node announces itself again at once: a registry that
+  was restarted knows it as soon as it listens.
+- While a registry is away it is tried again and again, up to ``MOST_RETRY_SECONDS`` apart. Its
+  first failure and its return are logged, the attempts between are not.
+- A node that stops says so first, and lets the stream go after that.
 """
 
 from __future__ import annotations
@@ -19,12 +26,14 @@ import treq
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from smls.address import Advertise, Reached, reach
 from smls.errors import SmlsError
+from smls.hold import Hold
+from smls.stream import Retries
 from smls.wire import NodeRecord, node_to_json
 
 ATTEMPT_SECONDS = 5.0
@@ -32,9 +41,6 @@ ATTEMPT_SECONDS = 5.0
 
 WITHDRAW_SECONDS = 2.0
 """A node that stops waits no longer for each registry; its lease runs out anyway."""
-
-MOST_RETRY_SECONDS = 10.0
-"""A registry that comes back hears of each node within this."""
 
 REFUSED_SECONDS = 30.0
 """A record that the registry refuses is rarely taken later: it is not asked often."""
@@ -46,16 +52,6 @@ LEAST_RENEWAL_SECONDS = 0.1
 def renewal_delay(ttl_seconds: float, random: Random) -> float:
     """Seconds until a lease is renewed: a third of its TTL, ±10 % so that nodes spread out."""
     return max(LEAST_RENEWAL_SECONDS, ttl_seconds / 3 * random.uniform(0.9, 1.1))
-
-
-def retry_delay(attempt: int, random: Random) -> float:
-    """Seconds until the next try after ``attempt`` failures: 0.5-1 s at first, 5-10 s at last.
-
-    It doubles, and half of it is random ("equal jitter", M. Brooker, Exponential Backoff And
-    Jitter, 2015).
-    """
-    longest = min(MOST_RETRY_SECONDS, 2.0 ** min(attempt - 1, 10))
-    return longest * random.uniform(0.5, 1.0)
 
 
 class Announcer:
@@ -146,61 +142,75 @@ class _Lease:
         self._url = url
         self._clock: IReactorTime = owner._reactor
         self._may_be_known: str | None = None
-        self._failures = 0
+        self._announcing = Retries(owner._random)
+        self._hold = Hold(owner._http, owner._reactor, owner._random, url, self.wake)
         self._refusal = ""
-        self._stale = False
+        self._soonest = math.inf
         self._stopped = False
         self._loop: Deferred[None] | None = None
         self._nap: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
         if self._loop is None:
             self._loop = Deferred.fromCoroutine(self._keep())
             self._loop.addErrback(self._ended)
 
-    def wake(self) -> None:
-        self._stale = True
-        if self._nap is not None:
+    def wake(self, seconds: float = 0.0) -> None:
+        """Announces the node within ``seconds``, or so long after what is on its way just now."""
+        self._soonest = min(self._soonest, seconds)
+        if self._nap is None or self._timer is None:
+            return
+        if seconds:
+            left = self._timer.getTime() - self._clock.seconds()
+            self._timer.reset(min(left, seconds))
+        else:
             nap, self._nap = self._nap, None
             nap.callback(None)
 
     def stop(self) -> None:
-        self.announced = False
-        self._stopped = True
-        if self._loop is not None:
-            self._loop.cancel()
+        self._stop_announcing()
+        self._hold.let_go()
 
     def withdraw(self) -> Deferred[None]:
-        self.stop()
+        self._stop_announcing()
         if self._may_be_known is None:
+            self._hold.let_go()
             return succeed(None)
         told: Deferred[Any] = Deferred.fromCoroutine(self._delete(self._may_be_known))
         told.addTimeout(WITHDRAW_SECONDS, self._clock)
-        return told.addErrback(
+        told.addErrback(
             lambda failure: self._owner.log.warn(
                 "registry {endpoint} was not told that the node stops: {reason}",
                 endpoint=self._url,
                 reason=failure.getErrorMessage(),
             )
         )
+        return told.addCallback(lambda _: self._hold.let_go())
+
+    def _stop_announcing(self) -> None:
+        self.announced = False
+        self._stopped = True
+        if self._loop is not None:
+            self._loop.cancel()
 
     async def _keep(self) -> None:
         while True:
-            self._stale = False
+            self._soonest = math.inf
             try:
                 attempt: Deferred[float] = Deferred.fromCoroutine(self._announce())
-                ttl_seconds = await attempt.addTimeout(ATTEMPT_SECONDS, self._clock)
+                delay = await attempt.addTimeout(ATTEMPT_SECONDS, self._clock)
             except Exception as error:
                 # A cancelled request may end in another error than CancelledError.
                 if self._stopped:
                     return
                 delay = self._failed(error)
-            else:
-                delay = renewal_delay(ttl_seconds, self._owner._random)
-            if not self._stale:
+            delay = min(delay, self._soonest)
+            if delay:
                 await self._sleep(delay)
 
     async def _announce(self) -> float:
+        """Seconds until the lease is to be renewed."""
         address = await self._address()
         node = self._owner._record(address)
         body = json.dumps(node_to_json(node)).encode()
@@ -214,19 +224,22 @@ class _Lease:
             raise
         if 400 <= status < 500:
             raise _Refused(f"{status} {_message(answer)}")
-        ttl_seconds = _ttl(answer) if status in (200, 201) else None
-        if ttl_seconds is None:
+        renewal = _renewal(answer, self._owner._random) if status in (200, 201) else None
+        if renewal is None:
             raise SmlsError(f"{status} {_message(answer)}")
         self._succeeded(node)
-        return ttl_seconds
+        return renewal
 
     async def _delete(self, node_id: str) -> None:
         await self._call("DELETE", node_id, b"")
 
+    def _node_url(self, node_id: str) -> str:
+        return f"{self._url}/v1/nodes/{node_id}"
+
     async def _call(self, method: str, node_id: str, body: bytes) -> tuple[int, bytes]:
         response = await self._owner._http.request(
             method,
-            f"{self._url}/v1/nodes/{node_id}",
+            self._node_url(node_id),
             data=body or None,
             headers={"Content-Type": "application/json"} if body else {},
         )
@@ -247,28 +260,27 @@ class _Lease:
                 "announced at registry {endpoint} as {address}, after {attempt} failures",
                 endpoint=self._url,
                 address=node.address,
-                attempt=self._failures,
+                attempt=self._announcing.failures,
             )
         self.announced = True
         self._may_be_known = node.id
-        self._failures = 0
+        self._announcing.failures = 0
         self._refusal = ""
+        self._hold.keep(f"{self._node_url(node.id)}/lease")
 
     def _failed(self, error: Exception) -> float:
-        self._failures += 1
+        delay = self._announcing.ended()
         refusal = error.message if isinstance(error, _Refused) else ""
         if refusal:
             delay = REFUSED_SECONDS * self._owner._random.uniform(0.9, 1.1)
-        else:
-            delay = retry_delay(self._failures, self._owner._random)
-        is_news = self._failures == 1 or refusal not in ("", self._refusal)
+        is_news = self._announcing.failures == 1 or refusal not in ("", self._refusal)
         self._refusal = refusal or self._refusal
         if is_news:
             self._owner.log.warn(
                 "not announced at registry {endpoint}: {reason}; it is tried again and again",
                 endpoint=self._url,
                 reason=str(error) or type(error).__name__,
-                attempt=self._failures,
+                attempt=self._announcing.failures,
                 delay=delay,
             )
         self.announced = False
@@ -277,11 +289,11 @@ class _Lease:
     async def _sleep(self, seconds: float) -> None:
         nap: Deferred[None] = Deferred()
         self._nap = nap
-        timer = self._clock.callLater(seconds, self.wake)
+        timer = self._timer = self._clock.callLater(seconds, self.wake)
         try:
             await nap
         finally:
-            self._nap = None
+            self._nap = self._timer = None
             if timer.active():
                 timer.cancel()
 
@@ -304,14 +316,23 @@ def _base(url: str) -> str:
     return url.rstrip("/")
 
 
-def _ttl(answer: bytes) -> float | None:
+def _renewal(answer: bytes, random: Random) -> float | None:
+    """Seconds until the renewal that the registry's answer asks for, if it is one."""
     try:
-        seconds = json.loads(answer)["ttl_seconds"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        fields = json.loads(answer)
+        ttl_seconds = _seconds(fields["ttl_seconds"])
+        asked_for = _seconds(fields.get("renew_seconds"))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+    if asked_for is not None:
+        return max(LEAST_RENEWAL_SECONDS, asked_for)
+    return None if ttl_seconds is None else renewal_delay(ttl_seconds, random)
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(seconds) if 0 < seconds < math.inf else None
+    return float(value) if 0 < value < math.inf else None
 
 
 def _message(answer: bytes) -> str:

@@ -114,6 +114,19 @@ class Transport:
             )
         return call
 
+    def open(
+        self, url: str, headers: Mapping[str, str], *, timeout_seconds: float
+    ) -> Deferred[IResponse]:
+        """The head of an answer that stays open, on a connection of its own; see ``smls.stream``.
+
+        :raises NodeUnreachable: where it did not come within ``timeout_seconds``, saying why.
+        """
+        call = Deferred.fromCoroutine(self._open(url, headers))
+        message = f"did not answer within {timeout_seconds:.3g} s"
+        return call.addTimeout(
+            timeout_seconds, self._reactor, lambda _, __: Failure(NodeUnreachable(message))
+        )
+
     def close(self) -> Deferred[None]:
         """Closes the connections that are kept; the Deferred fires when they are closed."""
         closed: Deferred[None] = self._kept.closeCachedConnections()
@@ -132,6 +145,17 @@ class Transport:
                 raise CancelledError from error
             kind = NodeRefused if _refused(error) else NodeUnreachable
             raise kind(_reason(error)) from error
+
+    async def _open(self, url: str, headers: Mapping[str, str]) -> IResponse:
+        agent = Agent.usingEndpointFactory(self._reactor, _Endpoints(self._reactor), self._fresh)
+        raw = Headers({name: [value] for name, value in headers.items()})
+        try:
+            response: IResponse = await agent.request(b"GET", url.encode("ascii"), raw)
+        except Exception as error:
+            if _cancelled(error):
+                raise CancelledError from error
+            raise NodeUnreachable(_reason(error)) from error
+        return response
 
     async def _send(
         self,

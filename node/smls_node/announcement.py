@@ -16,6 +16,9 @@ from smls.lease import Announcer
 from smls.mdns import Browser
 from smls.wire import NodeRecord
 
+CONNECT_SECONDS = 1.0
+"""A registry that has not accepted a connection by then is asked again: it may be starting."""
+
 
 class Announcement:
     """From ``start`` to ``withdraw``; with ``mdns``, registries are also looked for."""
@@ -32,7 +35,7 @@ class Announcement:
         self._pool = HTTPConnectionPool(reactor)
         self._announcer = Announcer(
             reactor,
-            HTTPClient(Agent(reactor, pool=self._pool)),
+            HTTPClient(Agent(reactor, connectTimeout=CONNECT_SECONDS, pool=self._pool)),
             registries,
             record,
             advertise,

@@ -31,7 +31,7 @@ class Measured:
     @property
     def images_per_second(self) -> float:
         """The throughput at the best batch size."""
-        return max(self.runs * size / seconds for size, seconds in self.seconds.items())
+        return _throughput(self.runs, self.seconds.items())
 
 
 @frozen
@@ -46,6 +46,11 @@ class Arrangement:
     workers: int
     anchors: tuple[tuple[int, float], ...] = ()
     why: str = ""
+
+    @property
+    def images_per_second(self) -> float:
+        """The throughput at the best batch size, 0 where nothing was measured."""
+        return _throughput(self.runs, self.anchors)
 
 
 def candidates(cores: int, accelerators: int) -> list[tuple[int, int]]:
@@ -78,6 +83,10 @@ def choose(measured: Iterable[Measured], cores: int) -> Arrangement:
 def workers_for(runs: int, cores: int) -> int:
     """Threads for so many runs at once: more than these where cores are left to decode with."""
     return runs if runs >= cores else runs + max(1, min(cores, 2 * runs) - runs)
+
+
+def _throughput(runs: int, measured: Iterable[tuple[int, float]]) -> float:
+    return max((runs * size / seconds for size, seconds in measured), default=0.0)
 
 
 def _table(results: Sequence[Measured]) -> str:

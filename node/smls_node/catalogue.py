@@ -6,7 +6,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from smls.errors import BadRequest, ModelNotFound
-from smls.wire import ModelRecord
+from smls.wire import AVAILABLE, ModelRecord
 from smls_node import labels
 from smls_node.arrangement import Arrangement
 from smls_node.runtimes import Runtime
@@ -26,7 +26,13 @@ class Model:
 
     def record(self) -> ModelRecord:
         """The model as a registry lists it."""
-        return ModelRecord(self.name, self.version, "AVAILABLE", labels.hash_of(self.labels))
+        return ModelRecord(
+            self.name,
+            self.version,
+            AVAILABLE,
+            labels.hash_of(self.labels),
+            capacity=float(f"{self.arrangement.images_per_second:.4g}"),
+        )
 
 
 class Catalogue:

@@ -25,8 +25,9 @@ from twisted.python.failure import Failure
 from smls import program
 from smls.address import Advertise
 from smls.errors import SmlsError
+from smls.folders import cache_folder
 from smls.wire import NodeRecord, join_address
-from smls_node import loading, machine
+from smls_node import loading
 from smls_node.announcement import Announcement
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
@@ -244,7 +245,7 @@ def make_service(options: Any) -> NodeService:
             node_name=options["node-name"],
             models=loading.named_or_embedded(options),
             default_model=options["default-model"],
-            findings=options["findings"] or machine.cache_folder() / "findings",
+            findings=options["findings"] or cache_folder() / "findings",
             accelerate=options["accelerate"],
             registries=tuple(options["registries"]),
             mdns=not options["no-mdns"],

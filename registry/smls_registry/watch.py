@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from smls_registry.events import EventId, Snapshots, delta_event
+from smls_registry.events import HEARTBEAT, EventId, Snapshots, delta_event
 from smls_registry.roster import Change, Roster
 from smls_registry.streams import Stream
 
@@ -57,7 +57,8 @@ class Watchers:
         if missed is None:
             stream.write(self._snapshots.event(model))
         else:
-            stream.write(self._deltas(missed, model))
+            # Where nothing was missed, this is how a watcher learns that its list holds.
+            stream.write(self._deltas(missed, model) or HEARTBEAT)
         self._streams.setdefault(model, set()).add(stream)
 
         def closed(by_reader: bool) -> bool:

@@ -36,7 +36,12 @@ class Fake(BaseHTTPRequestHandler):
         address = f"127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]
         model = {"name": "digits", "version": "1", "state": "AVAILABLE", "labels_hash": ""}
         node = {"id": "n1", "address": address, "name": "fake", "models": [model]}
-        self._answer({"revision": 1, "nodes": [node]})
+        listing = json.dumps({"revision": 1, "nodes": [node]})
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(f"event: snapshot\nid: h:1\ndata: {listing}\n\n".encode())
+        self.rfile.read()  # the stream stays open until the client closes it
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))

@@ -17,7 +17,14 @@ from twisted.internet.threads import blockingCallFromThread
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
 
 from smls.reactors import dispose, thread_reactor
-from smls.wire import Listing, ModelRecord, NodeRecord, listing_to_json
+from smls.wire import (
+    Delta,
+    Listing,
+    ModelRecord,
+    NodeRecord,
+    delta_to_json,
+    listing_to_json,
+)
 
 Behaviour = Callable[[Any], None]
 
@@ -201,18 +208,57 @@ class FakeNode(FakeServer):
 
 
 class FakeRegistry(FakeServer):
-    """Lists the records in ``nodes``."""
+    """Tells the records in ``nodes`` to those who watch: now, and at each ``tell``."""
 
     def __init__(self) -> None:
-        super().__init__(self.listing)
+        super().__init__(self.watch)
         self.nodes: list[NodeRecord] = []
+        self.history = "first"
         self.revision = 1
+        self.watchers: list[Any] = []
 
-    def listing(self, request: Any) -> None:
-        if request.path != b"/v1/nodes":
+    def watch(self, request: Any) -> None:
+        if request.path != b"/v1/watch":
             told(404, "not_found")(request)
+            return
+        request.setHeader("Content-Type", "text/event-stream")
+        self.watchers.append(request)
+        request.notifyFinish().addErrback(lambda _: self.watchers.remove(request))
+        if request.getHeader("Last-Event-ID") == f"{self.history}:{self.revision}":
+            request.write(b": heartbeat\n\n")
         else:
-            respond(request, 200, listing_to_json(Listing(self.revision, tuple(self.nodes))))
+            request.write(self._event("snapshot", self._listing()))
+
+    def tell(self, *nodes: NodeRecord) -> None:
+        """Lists other nodes."""
+        self.revision += 1
+        self.nodes = list(nodes)
+        self.send(self._event("snapshot", self._listing()))
+
+    def tell_delta(self, *put: NodeRecord, gone: Iterable[str] = ()) -> None:
+        """Lists some nodes more or less."""
+        self.revision += 1
+        self.nodes = [node for node in self.nodes if node.id not in {*gone}] + list(put)
+        self.send(self._event("delta", delta_to_json(Delta(self.revision, put, tuple(gone)))))
+
+    def send(self, data: bytes) -> None:
+        """Sends anything to those who watch."""
+        for watcher in self.watchers:
+            watcher.write(data)
+
+    def restart(self, *nodes: NodeRecord) -> None:
+        """Loses its watchers and its history, and lists the nodes that are there already."""
+        self.history, self.revision, self.nodes = f"after-{self.history}", 1, list(nodes)
+        for watcher in list(self.watchers):
+            watcher.channel.transport.abortConnection()
+
+    def _listing(self) -> dict[str, Any]:
+        return listing_to_json(Listing(self.revision, tuple(self.nodes)))
+
+    def _event(self, kind: str, value: object) -> bytes:
+        return (
+            f"event: {kind}\nid: {self.history}:{self.revision}\ndata: {json.dumps(value)}\n\n"
+        ).encode()
 
 
 class ClockedReactor:

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from smls.address import Advertise, Reached
 from smls.lease import (
@@ -20,8 +21,8 @@ from smls.lease import (
     WITHDRAW_SECONDS,
     Announcer,
     renewal_delay,
-    retry_delay,
 )
+from smls.stream import MOST_RETRY_SECONDS, SILENCE_SECONDS
 from smls.wire import NodeRecord, node_from_json
 
 URL = "http://registry:12480"
@@ -32,16 +33,6 @@ OTHER = "http://other:12480"
 def test_a_lease_is_renewed_each_third_of_its_ttl(ttl, seed):
     delay = renewal_delay(ttl, Random(seed))
     assert delay == 0.1 or 0.9 * ttl / 3 <= delay <= 1.1 * ttl / 3 + 1e-9
-
-
-@given(st.integers(1, 10**6), st.integers(0, 2**32))
-def test_retries_stay_within_half_a_second_and_ten(attempt, seed):
-    assert 0.5 <= retry_delay(attempt, Random(seed)) <= 10
-
-
-def test_retries_grow_apart():
-    longest = [max(retry_delay(n, Random(seed)) for seed in range(50)) for n in range(1, 6)]
-    assert longest == sorted(longest)
 
 
 class FakeRegistry(Resource):
@@ -55,12 +46,28 @@ class FakeRegistry(Resource):
         self.asked = []
         self.status = 200
         self.answer = {"id": "a", "ttl_seconds": 9, "revision": 1}
+        self.held = []
+        self.holds = 200
+        self.let_go = []
 
     def render(self, request):
+        if request.path.endswith(b"/lease"):
+            return self.hold(request)
         body = json.loads(request.content.read() or b"null")
         self.asked.append((self.clock.seconds(), request.method.decode(), request.path, body))
         request.setResponseCode(self.status)
         return json.dumps(self.answer).encode()
+
+    def hold(self, request):
+        request.setResponseCode(self.holds)
+        if self.holds != 200:
+            return b""
+        self.held.append(request)
+        closed = request.notifyFinish()
+        closed.addBoth(lambda _: self.let_go.append((self.clock.seconds(), len(self.asked))))
+        closed.addBoth(lambda _: self.held.remove(request))
+        request.write(b": heartbeat\n\n")
+        return NOT_DONE_YET
 
     def times(self, method="PUT"):
         return [time for time, asked, _, _ in self.asked if asked == method]
@@ -76,7 +83,8 @@ class Switch:
         self.urls = []
 
     def request(self, method, url, **options):
-        self.urls.append(url)
+        if not url.endswith("/lease"):
+            self.urls.append(url)
         if self.hanging is not None:
             self.hanging.append(Deferred())
             return self.hanging[-1]
@@ -89,7 +97,8 @@ class AnnouncerTests(SynchronousTestCase):
     def setUp(self):
         self.clock = Clock()
         self.registry = FakeRegistry(self.clock)
-        self.http = Switch(StubTreq(self.registry))
+        self.stub = StubTreq(self.registry)
+        self.http = Switch(self.stub)
         self.zone = "west"
         self.reached = lambda: succeed(Reached("192.0.2.7"))
         self.events = []
@@ -107,10 +116,16 @@ class AnnouncerTests(SynchronousTestCase):
             reach=lambda host, port: self.reached(),
         )
 
-    def told(self):
-        return [
-            event for event in self.events if event.get("log_namespace") == "smls.lease.Announcer"
-        ]
+    def told(self, who="smls.lease.Announcer"):
+        return [event for event in self.events if event.get("log_namespace") == who]
+
+    def heartbeat(self, seconds, times=1):
+        """Lets time pass in which the registry keeps its streams alive."""
+        for _ in range(times):
+            self.clock.advance(seconds)
+            for request in self.registry.held:
+                request.write(b": heartbeat\n\n")
+            self.stub.flush()
 
     def test_the_record_is_put_under_its_id(self):
         announcer = self.announcer(f"{URL}/")
@@ -127,7 +142,7 @@ class AnnouncerTests(SynchronousTestCase):
 
     def test_it_is_renewed_within_a_third_of_the_ttl(self):
         self.announcer().start()
-        self.clock.pump([0.1] * 1000)
+        self.heartbeat(0.1, 1000)
         times = self.registry.times()
         gaps = [after - before for before, after in pairwise(times)]
         assert 29 <= len(times) <= 38
@@ -158,16 +173,16 @@ class AnnouncerTests(SynchronousTestCase):
         announcer = self.announcer()
         announcer.start()
         self.clock.pump([0.25] * 240)
-        assert 8 <= len(self.http.urls) <= 14
+        assert 40 <= len(self.http.urls) <= 80
         assert announcer.announced == []
         self.http.failure = None
-        self.clock.pump([0.25] * 40)
+        self.clock.advance(MOST_RETRY_SECONDS)
         assert announcer.announced == [URL]
         lost, back = self.told()
         assert (lost["endpoint"], lost["attempt"]) == (URL, 1)
-        assert 0.5 <= lost["delay"] <= 1
+        assert 0.05 <= lost["delay"] <= 0.1
         assert back["endpoint"] == URL
-        assert back["attempt"] >= 8
+        assert back["attempt"] >= 40
 
     def test_a_lookup_that_fails_is_tried_again(self):
         self.reached = lambda: fail(OSError("no such name"))
@@ -281,3 +296,77 @@ class AnnouncerTests(SynchronousTestCase):
     def test_withdrawing_before_the_start_does_nothing(self):
         self.successResultOf(self.announcer().withdraw())
         assert self.http.urls == []
+
+    def test_a_registry_may_say_when_to_renew(self):
+        self.registry.answer["renew_seconds"] = 20
+        self.announcer().start()
+        self.heartbeat(1.0, 100)
+        assert self.registry.times() == [0, 20, 40, 60, 80, 100]
+
+    def test_one_stream_is_held_through_all_renewals(self):
+        self.announcer().start()
+        self.heartbeat(1.0, 100)
+        assert len(self.registry.times()) > 25
+        assert len(self.registry.held) == 1
+        assert self.registry.let_go == []
+
+    def test_a_stream_that_ends_is_an_announcement_at_once(self):
+        self.announcer().start()
+        self.heartbeat(1.5)
+        self.registry.held[0].finish()
+        self.stub.flush()
+        assert self.registry.times() == [0, 1.5]
+        assert len(self.registry.held) == 1
+
+    def test_a_registry_that_drops_each_stream_is_not_flooded(self):
+        self.announcer().start()
+        for _ in range(400):
+            for request in list(self.registry.held):
+                request.finish()
+            self.stub.flush()
+            self.clock.advance(0.05)
+        # 20 s: three times a TTL's renewals, and a try each second or so.
+        assert 15 <= len(self.registry.times()) <= 35
+
+    def test_a_stream_that_falls_silent_is_opened_again(self):
+        self.announcer().start()
+        self.heartbeat(1.0, 5)
+        self.clock.advance(SILENCE_SECONDS - 0.1)
+        assert self.registry.let_go == []
+        self.clock.advance(0.1)
+        self.stub.flush()
+        assert [time for time, _ in self.registry.let_go] == [5 + SILENCE_SECONDS]
+        assert self.registry.times()[-1] == 5 + SILENCE_SECONDS
+        assert len(self.registry.held) == 1
+
+    def test_a_registry_that_holds_no_leases_is_told_of_once(self):
+        self.registry.holds = 404
+        announcer = self.announcer()
+        announcer.start()
+        self.clock.pump([0.1] * 200)
+        assert announcer.announced == [URL]
+        (told,) = self.told("smls.hold.Hold")
+        assert "404" in told["reason"]
+        assert told["endpoint"] == URL
+        self.registry.holds = 200
+        self.clock.advance(MOST_RETRY_SECONDS)
+        assert len(self.registry.held) == 1
+
+    def test_withdrawing_tells_the_registry_before_the_stream_is_let_go(self):
+        announcer = self.announcer()
+        announcer.start()
+        self.successResultOf(announcer.withdraw())
+        self.stub.flush()
+        assert [method for _, method, _, _ in self.registry.asked] == ["PUT", "DELETE"]
+        assert self.registry.let_go == [(0, 2)]
+        assert self.clock.getDelayedCalls() == []
+
+    def test_a_registry_that_is_forgotten_loses_its_stream(self):
+        announcer = self.announcer(URL)
+        announcer.start()
+        announcer.add(OTHER)
+        assert len(self.registry.held) == 2
+        announcer.remove(OTHER)
+        self.stub.flush()
+        assert len(self.registry.held) == 1
+        assert self.registry.times("DELETE") == []

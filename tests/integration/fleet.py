@@ -6,6 +6,10 @@ from __future__ import annotations
 import json
 import random
 import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from io import BytesIO
 from typing import Any
@@ -14,9 +18,10 @@ from urllib.parse import urlsplit
 from attrs import frozen
 from PIL import Image
 
+import smls
 from tests.memory import Reply
 from tests.node.memory import form
-from tests.processes import DEADLINE_SECONDS, LOCAL, ROOT, Running
+from tests.processes import DEADLINE_SECONDS, LOCAL, ROOT, Running, until
 
 SAMPLES = ROOT / "examples" / "digits"
 
@@ -46,6 +51,48 @@ class Fleet:
     @property
     def names(self) -> set[str]:
         return {name_of(node) for node in self.nodes}
+
+
+class Load:
+    """Many calls at once through one client, counted by the node that answered.
+
+    Each caller pauses for so many seconds between its calls.
+    """
+
+    def __init__(self, client: smls.BlockingClient, callers: int, pause: float = 0.0) -> None:
+        self.answers: Counter[str] = Counter()
+        self.failures: list[Exception] = []
+        self._client = client
+        self._image = (SAMPLES / "eight-large.jpg").read_bytes()
+        self._pause = pause
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._call) for _ in range(callers)]
+
+    def answered(self, count: int, *nodes: str) -> None:
+        """Waits until each of the nodes has answered so many calls more."""
+        before = Counter(self.answers)
+        until(lambda: all(self.answers[node] - before[node] >= count for node in nodes))
+
+    @contextmanager
+    def running(self) -> Iterator[Load]:
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield self
+        finally:
+            self._stopping.set()
+            for thread in self._threads:
+                thread.join()
+
+    def _call(self) -> None:
+        while not self._stopping.wait(self._pause):
+            try:
+                found = self._client.classify(self._image)
+                assert found.predictions[0].label == "8"
+            except Exception as error:
+                self.failures.append(error)
+            else:
+                self.answers[found.node] += 1
 
 
 def ask(url: str, body: bytes | None = None, method: str = "", **headers: str) -> Reply:

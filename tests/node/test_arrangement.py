@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smls_node.arrangement import Measured, candidates, choose, workers_for
+from smls_node.arrangement import Arrangement, Measured, candidates, choose, workers_for
 
 
 @given(st.integers(1, 256), st.integers(0, 8))
@@ -42,3 +42,9 @@ def test_of_two_that_are_as_good_the_faster_single_run_wins() -> None:
 
 def test_throughput_is_that_of_the_best_batch() -> None:
     assert Measured(1, 2, {1: 0.01, 8: 0.02}, alone=0.01).images_per_second == pytest.approx(800)
+
+
+def test_an_arrangement_knows_its_throughput_where_it_was_measured() -> None:
+    measured = Measured(1, 2, {1: 0.01, 8: 0.02}, alone=0.01)
+    assert choose([measured], cores=2).images_per_second == pytest.approx(800)
+    assert Arrangement(1, 2, 2).images_per_second == 0

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,3 +42,10 @@ def test_a_record_says_what_a_registry_lists() -> None:
     record = catalogue(("a", "3")).find().record()
     assert (record.name, record.version, record.state) == ("a", "3", "AVAILABLE")
     assert len(record.labels_hash) == 16
+    assert record.capacity == 0
+
+
+def test_a_record_says_how_many_images_a_second_were_measured() -> None:
+    found = catalogue(("a", "3")).find()
+    measured = evolve(found.arrangement, runs=2, anchors=((1, 0.01), (8, 0.03)))
+    assert evolve(found, arrangement=measured).record().capacity == 533.3

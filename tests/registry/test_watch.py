@@ -115,6 +115,12 @@ def test_a_watch_is_a_snapshot_and_then_each_change(site, clock):
     ]
 
 
+def test_a_watch_that_missed_nothing_hears_so_at_once(site, clock):
+    announce(site, node())
+    settle(clock)
+    assert watch(site, last="history:1").text == ": heartbeat\n\n"
+
+
 def test_a_renewal_is_no_event(site, clock):
     stream = watch(site)
     announce(site, node())

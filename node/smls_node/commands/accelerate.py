@@ -12,7 +12,7 @@ from twisted.python import usage
 
 from smls import program
 from smls.errors import MissingExtra, SmlsError
-from smls_node import machine
+from smls.folders import cache_folder
 from smls_node.acceleration import WITHIN
 from smls_node.options import ModelOptions
 
@@ -96,7 +96,7 @@ def _prove(options: Options) -> None:
     from smls_node.loading import files_of
 
     files = files_of(options["models"][0])
-    findings = Path(options["findings"] or machine.cache_folder() / "findings")
+    findings = Path(options["findings"] or cache_folder() / "findings")
     within = {
         precision: options["within"] or WITHIN[precision] if precision != "f32" else WITHIN["f32"]
         for precision in options["precisions"]
