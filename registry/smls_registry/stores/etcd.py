@@ -89,6 +89,7 @@ class EtcdStore:
         self._seeing: list[tuple[int, Deferred[None]]] = []
         self._news_at = seconds()
         self._stopped = False
+        self._background: set[Deferred[Any]] = set()
         self._following: Deferred[None] | None = None
         self._watching: Deferred[None] | None = None
         self._quiet = self._each(HEARTBEAT_SECONDS, self._beat)
@@ -107,6 +108,9 @@ class EtcdStore:
         self._stopped = True
         if self._following is not None:
             self._following.cancel()
+        # A connection that comes back from its call after the close would stay open.
+        for work in list(self._background):
+            work.cancel()
         await self._gateway.close()
 
     def sweep(self) -> None:
@@ -367,10 +371,12 @@ class EtcdStore:
         def failed(failure: Failure) -> None:
             if failure.check(SmlsError):
                 self.log.info("etcd: {reason}", reason=failure.getErrorMessage())
-            else:
+            elif not (self._stopped and failure.check(CancelledError)):
                 self.log.failure("etcd: work in the background broke", failure)
 
-        Deferred.fromCoroutine(work).addErrback(failed)
+        doing = Deferred.fromCoroutine(work)
+        self._background.add(doing)
+        doing.addErrback(failed).addBoth(lambda _: self._background.discard(doing))
 
 
 def _unavailable(refused: Refused) -> Unavailable:
