@@ -11,10 +11,11 @@ import re
 import shlex
 
 import pytest
+from twisted.python import usage
 
-from smls.program import ServerOptions
 from smls.web import STATUS
 from smls_node import tap as node_tap
+from smls_node.commands import accelerate
 from smls_registry import tap as registry_tap
 from tests.processes import ROOT
 
@@ -39,10 +40,13 @@ def test_links_lead_somewhere(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("docs/node.md", node_tap.Options()), ("docs/registry.md", registry_tap.Options())],
+    [
+        ("docs/node.md", [node_tap.Options(), accelerate.Options()]),
+        ("docs/registry.md", [registry_tap.Options()]),
+    ],
 )
-def test_the_options_that_are_documented_exist(name: str, options: ServerOptions) -> None:
-    known = options.getUsage()
+def test_the_options_that_are_documented_exist(name: str, options: list[usage.Options]) -> None:
+    known = "".join(each.getUsage() for each in options)
     named = set(re.findall(r"`(?:smls-[a-z]+ )?(--[a-z][a-z-]+)", page(name)))
     assert named
     assert [each for each in sorted(named) if each not in known and each != "--version"] == []

@@ -63,7 +63,8 @@ def test_a_registry_lists_what_the_nodes_announce(pair: Fleet) -> None:
 
 def test_the_command_classifies_on_both_nodes_in_turn(pair: Fleet) -> None:
     samples = [SAMPLES / name for name in DIGITS]
-    done = run("smls-client", "--registry", pair.registry.url, "classify", "--json", *samples)
+    options = ("--registry", pair.registry.url, "--balancer", "round-robin")
+    done = run("smls-client", *options, "classify", "--json", *samples)
     assert (done.returncode, done.stderr) == (0, "")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [best(each) for each in found] == list(DIGITS.values())
@@ -76,7 +77,7 @@ def test_the_command_classifies_on_both_nodes_in_turn(pair: Fleet) -> None:
 
 
 def test_the_blocking_client_takes_turns_and_a_bad_image_is_nobodys_fault(pair: Fleet) -> None:
-    with smls.BlockingClient(pair.registry.url) as client:
+    with smls.BlockingClient(pair.registry.url, balancer="round-robin") as client:
         found = [client.classify(THREE, top=2) for _ in range(6)]
         assert Counter(each.node for each in found) == {"one": 3, "two": 3}
         assert {each.predictions[0].label for each in found} == {"3"}
@@ -140,11 +141,11 @@ def test_nodes_serve_while_a_registry_is_away_and_are_back_by_themselves(
     pair: Fleet, absent: tuple[str, ...]
 ) -> None:
     for node in pair.nodes:
-        assert "not announced at registry http://127.0.0.1" in node.log
+        until(lambda node=node: "not announced at registry http://127.0.0.1" in node.log)
         assert best(classify(node.url, THREE.read_bytes()).json) == "3"
     with running("smls-registry", *absent) as registry:
         until(lambda: names_at(registry) == pair.names)
-        client = smls.BlockingClient(registry.url)
+        client = smls.BlockingClient(registry.url, balancer="round-robin")
         assert client.classify(THREE).predictions[0].label == "3"
         status, _, _ = registry.stop()
         assert status == 0

@@ -152,14 +152,14 @@ def test_with_all_registries_dead_clients_start_from_their_cache(
     cache = tmp_path / "cache"
     with town(light, "one", "two", registries=2) as here:
         options = [word for url in here.urls for word in ("--registry", url)]
-        with smls.BlockingClient(*here.urls, cache=cache) as client:
+        with smls.BlockingClient(*here.urls, cache=cache, balancer="round-robin") as client:
             until(lambda: names(client) == {"one", "two"})
             assert run("smls-client", *options, "nodes").returncode == 0
             for registry in here.registries:
                 registry.process.kill()
                 registry.process.wait()
             assert {client.classify(THREE).node for _ in range(4)} == {"one", "two"}
-        with smls.BlockingClient(*here.urls, cache=cache) as cold:
+        with smls.BlockingClient(*here.urls, cache=cache, balancer="round-robin") as cold:
             assert {cold.classify(THREE).node for _ in range(4)} == {"one", "two"}
             here.kill("one")
             assert {cold.classify(THREE).node for _ in range(4)} == {"two"}

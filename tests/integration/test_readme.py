@@ -102,8 +102,8 @@ def test_the_commands_read_the_digits(servers: Servers) -> None:
     assert re.search(r"seven\.jpg +7 ", classified)
     assert "digits" in listed
     direct, redirected, by_next = (run(["sh", "-c", line]) for line in curl)
-    assert '"predictions": [{"label": "3"' in direct
-    assert '"predictions": [{"label": "3"' in redirected
+    assert '"predictions":[{"label":"3"' in direct
+    assert '"predictions":[{"label":"3"' in redirected
     assert by_next.startswith('[["3"')
 
 
