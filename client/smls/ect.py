@@ -8,7 +8,7 @@ more, so batches fill by themselves.
 
 On its own this is worse than taking turns where several clients choose among equal nodes: what
 they know is as old as their last answer, so they all go where a node was free a moment ago. So
-there are three terms beside it, none of which matters to a client that is alone:
+there are four terms beside it, and the first two do not matter to a client that is alone:
 
 - **What others do meanwhile.** Whatever the nodes have in flight beyond this client's own is
   taken to be spread over the nodes as its own is: each own request in flight at a node stands
@@ -20,6 +20,9 @@ there are three terms beside it, none of which matters to a client that is alone
   a node whose oldest request is overdue costs more by the moment; and one that answered late is
   expected to take that long again, until it answers as fast as is expected of it (in the manner
   of the peak in Finagle's ``PeakEwma``, which counts at once and fades slowly).
+- **The way there.** What an answer takes beyond what the node needs for it, for each of this
+  client's requests in flight there, is the link's: large images on a thin link wait for each
+  other. What is sometimes not there is no link's, so less is believed sooner than more.
 
 A report that is older than ``STALE_SECONDS`` says little: such a node gets a request now and
 then, so that one which has recovered is found.
@@ -63,6 +66,12 @@ STALE_SHARE = 0.1
 """The part of its share, by capacity, with which a node is asked that has gone stale. A fleet of
 100 clients then still finds it at once, and a slow one costs next to nothing."""
 
+WAY_UP, WAY_DOWN = 0.05, 0.5
+"""How much one answer counts in what the way to a node takes: where it took more, and less."""
+
+WAY_PATIENCE = 1.5
+"""Requests that share a link do not share it evenly: so many times its part is not late yet."""
+
 OWN_WEIGHT = 0.02
 """How much one pick counts in the mean of what this client has in flight."""
 
@@ -73,10 +82,15 @@ as many equal reports, hence not more."""
 
 @frozen
 class _Promise:
-    """An answer was expected within ``seconds``, or at the ``longest`` within so many."""
+    """An answer was expected within ``seconds``, or at the ``longest`` within so many.
+
+    Of these the node needs ``work``; ``sharing`` requests were on the way to it.
+    """
 
     seconds: float
     longest: float
+    work: float = inf
+    sharing: int = 1
 
 
 @define(eq=False)
@@ -100,8 +114,12 @@ class _Load:
     """How long a full batch takes."""
     pace: float = 0.0
     """Seconds a request, in full batches."""
+    way: float = 0.0
+    """Seconds that the way there takes for each request in flight."""
     floor: float = 0.0
-    """What its last answer took, if since it was late none came about as fast as expected."""
+    """What its last answer took, if since it was late none came about as fast as expected, with
+    ``floor_sharing`` of this client's requests on the way."""
+    floor_sharing: int = 1
     late_at: float = inf
     promises: dict[Attempt, _Promise] = field(factory=dict)
     """What is in flight, oldest first."""
@@ -135,6 +153,11 @@ class _Load:
         else:
             self.queue += 1
         self._work_out(report)
+
+    def lateness(self) -> float:
+        """Seconds that one more request takes at a node that was late: with less on the way to
+        it, less in proportion, since what waited may have waited for each other."""
+        return self.floor * min(1.0, (self.in_flight + 1) / self.floor_sharing)
 
     def leave(self) -> None:
         """A request was not run after all."""
@@ -201,9 +224,10 @@ class ExpectedCompletion:
             if wait > 0:
                 cost += wait
             if cost < load.floor:
-                cost = load.floor
+                cost = max(cost, load.lateness())
             if now > load.late_at:
                 cost += LATE_WEIGHT * (now - load.late_at)
+            cost += load.way * (load.in_flight + 1)
             cost *= 1 + NOISE * random()
             cost += (stands_for * load.in_flight + price) * load.pace
             if cost < least:
@@ -235,9 +259,13 @@ class ExpectedCompletion:
         pool.in_flight -= 1
         load.in_flight -= 1
         taken = now - attempt.sent_at
+        if outcome is Outcome.ANSWERED:
+            way = max(0.0, taken - promise.work) / promise.sharing
+            load.way += (WAY_UP if way > load.way else WAY_DOWN) * (way - load.way)
         forgiven = outcome is Outcome.ANSWERED and taken <= FORGIVEN * promise.seconds
         if taken > promise.longest or (load.floor and not forgiven):
             load.floor = max(taken, load.floor if outcome is not Outcome.ANSWERED else 0.0)
+            load.floor_sharing = promise.sharing
         else:
             load.floor = 0.0
         if report is not None:
@@ -319,9 +347,11 @@ def _promise(load: _Load, pool: _Pool, now: float) -> _Promise:
         return _Promise(inf, inf)
     load.advance(now)
     wait = max(0.0, load.free_at - now) + load.backlog
+    sharing = load.in_flight + 1
+    way = load.way * sharing
     unknown = UNKNOWN * pool.crowd / (pool.crowd + pool.own) if pool.crowd else 0.0
-    longest = PATIENCE * (wait + load.full * (1 + max(MISSED, unknown)))
-    return _Promise(wait + load.run, longest)
+    longest = PATIENCE * (wait + load.full * (1 + max(MISSED, unknown))) + WAY_PATIENCE * way
+    return _Promise(wait + load.run + way, longest, wait + load.run, sharing)
 
 
 def _watch(load: _Load) -> None:
@@ -337,4 +367,5 @@ def _expected(load: _Load, now: float) -> float | None:
         return None
     load.advance(now)
     wait = max(0.0, load.free_at - now) + load.backlog
-    return max(load.floor, wait + load.run) + max(0.0, now - load.late_at)
+    way = load.way * (load.in_flight + 1)
+    return max(load.lateness(), wait + load.run + way) + max(0.0, now - load.late_at)
