@@ -10,7 +10,7 @@ The laws of the queue:
 - A batch is no larger than pays off by the learnt batch time, than its most urgent request can
   afford, and than its share where several workers are idle.
 - Every request leaves exactly once: in a batch, expired, or cancelled.
-- The queue is bounded in requests and in bytes.
+- The queue is bounded in requests and in bytes, and what has left it is not held on to.
 
 Pure: ``now`` is handed in as seconds of a monotonic clock. Not safe for threads.
 """
@@ -33,6 +33,10 @@ MAX_BATCH_SIZE = 64
 
 OVERHEAD = 0.05
 """A batch grows until its fixed cost is this part of its time; more wins next to nothing."""
+
+LEFT_BEHIND = 64
+"""Entries of cancelled items that a heap may hold beyond as many as wait in it, before it is
+built anew: each is built of at least half of what was cancelled since, so it costs O(1) each."""
 
 
 class Cut(Enum):
@@ -144,6 +148,11 @@ class Batcher:
         if not item.waiting:
             return False
         self._leave(item)
+        item.work = None
+        heap = self._heaps[item.priority]
+        if len(heap) > 2 * self._levels[item.priority] + LEFT_BEHIND:
+            heap[:] = [entry for entry in heap if entry[2].waiting]
+            heapq.heapify(heap)
         return True
 
     def expire(self, now: float) -> list[Item]:
