@@ -35,8 +35,8 @@ OVERHEAD = 0.05
 """A batch grows until its fixed cost is this part of its time; more wins next to nothing."""
 
 LEFT_BEHIND = 64
-"""Entries of cancelled items that a heap may hold beyond as many as wait in it, before it is
-built anew: each is built of at least half of what was cancelled since, so it costs O(1) each."""
+"""Cancelled entries that a heap may hold beyond as many as wait in it. With more it is built
+anew, from fewer than it drops: that costs a cancellation O(1)."""
 
 
 class Cut(Enum):

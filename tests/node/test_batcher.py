@@ -198,9 +198,7 @@ def test_a_storm_of_cancellations_behind_a_hanging_model_leaves_nothing_in_memor
     uploads = [Upload() for _ in range(1000)]
     alive = [ref(each) for each in uploads]
     for number in range(1000):
-        item = batcher.add(
-            uploads.pop(), 0.0, deadline=10.0 + number, priority=5, size_bytes=1
-        )
+        item = batcher.add(uploads.pop(), 0.0, deadline=10.0 + number, priority=5, size_bytes=1)
         assert batcher.cancel(item)
         del item
     assert not any(each() for each in alive)
