@@ -103,7 +103,7 @@ Announced to a registry, which clients ask where the live nodes are:
             None,
             0.0,
             "Seconds that a batch which is not full waits for more images.",
-            program.seconds("max-queue-delay"),
+            program.seconds("max-queue-delay", or_none=True),
         ],
         ["allowed-batch-sizes", None, None, "Sizes that batches are padded to, such as 1,4,16."],
         [

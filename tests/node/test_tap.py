@@ -25,6 +25,11 @@ def test_each_graph_begins_a_model_whose_options_follow() -> None:
     )
 
 
+def test_a_queue_may_be_told_not_to_delay() -> None:
+    assert parsed("--max-queue-delay 0").limits() == parsed("").limits()
+    assert parsed("--max-queue-delay 0.005").limits().max_queue_delay == 0.005
+
+
 def test_a_bare_version_is_the_programs(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         parsed("--version")
