@@ -73,9 +73,13 @@ class LimitedRequest(Request):
     _refused: bool = False
     _linger: IDelayedCall | None = None
 
+    def __init__(self, channel: LimitedChannel, queued: object = None) -> None:
+        super().__init__(channel)  # type: ignore[no-untyped-call]
+        # Twisted sets it once the request is whole; its client may leave before that.
+        self.site = channel.site
+
     def gotLength(self, length: int | None) -> None:
         super().gotLength(length)  # type: ignore[no-untyped-call]
-        self.site = self.channel.factory
         self.started = self.site.clock.seconds()
         # Before the body is there, Twisted keeps the request line on the channel alone.
         head = Head.of(self.channel._command, self.channel._path, self.requestHeaders, length)

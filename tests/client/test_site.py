@@ -210,6 +210,14 @@ def test_who_leaves_between_two_requests_leaves_nothing(site, clock):
     assert targets(connection) == ["/a"]
 
 
+@pytest.mark.parametrize("cut", range(1, 60))
+def test_who_leaves_within_a_request_leaves_nothing(site, clock, cut):
+    connection = Connection(site)
+    connection.send(request("POST", "/", b"x" * 20)[:cut])
+    connection.channel.connectionLost(None)
+    assert (clock.getDelayedCalls(), site.channels, site.in_flight) == ([], set(), set())
+
+
 def test_a_body_that_comes_too_slowly_is_given_up(site, clock):
     connection = Connection(site)
     connection.send(request("POST", "/", Content_Length=str(LIMIT)))
