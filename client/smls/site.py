@@ -228,16 +228,22 @@ class LimitedChannel(http.HTTPChannel):
 
     def resumeProducing(self) -> None:
         """The client has read what was written."""
-        super().resumeProducing()  # type: ignore[no-untyped-call]
-        if self.paused and self._turn is None:
+        if not self.paused:
+            super().resumeProducing()  # type: ignore[no-untyped-call]
+            return
+        self._waitingForTransport = False
+        if self._turn is None:
             self._turn = self.site.clock.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
         self._turn = None
-        if not self._waitingForTransport:
-            self.paused = False
+        if self._waitingForTransport:
+            return
+        self.paused = False
+        self.dataReceived(b"")
+        # What was sent ahead is used up before more is read, or it would grow with each request.
+        if not self.paused and sum(map(len, self._dataBuffer)) <= self._optimisticEagerReadSize:
             self._networkProducer.resumeProducing()
-            self.dataReceived(b"")
 
     def timeoutConnection(self) -> None:
         request = self.requests[-1] if self.requests else None

@@ -191,6 +191,19 @@ def test_who_reads_no_answers_gets_no_more(site, clock):
     assert connection.transport.producerState == "producing"
 
 
+def test_no_more_is_read_before_what_was_sent_ahead_is_used_up(site, clock):
+    connection = Connection(site)
+    ahead = request("POST", "/slow", b"x" * 900)
+    connection.send(ahead * 60)
+    connection.send(ahead)
+    for left in range(60, 0, -1):
+        assert connection.transport.producerState == "paused" or left * len(ahead) <= 1 << 14
+        site.resource.slow.pop().finish()
+        clock.advance(0)
+    assert connection.transport.producerState == "producing"
+    assert len(site.resource.slow) == 1
+
+
 def test_who_reads_no_answers_is_cut_in_the_end(site, clock):
     connection = Connection(site)
     connection.send(request("GET", "/slow") + request("GET", "/b") * 3)

@@ -27,6 +27,7 @@ class Client:
 
     @classmethod
     async def to(cls, url: str, receive_buffer: int | None = None) -> Client:
+        """A new one, which takes no more than ``receive_buffer`` bytes ahead of its reading."""
         parts = urlsplit(url)
         assert parts.hostname is not None
         peer = socket.socket()
@@ -34,7 +35,8 @@ class Client:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         peer.setblocking(False)
         await asyncio.get_running_loop().sock_connect(peer, (parts.hostname, parts.port))
-        return cls(*await asyncio.open_connection(sock=peer))
+        limit = receive_buffer or 1 << 16
+        return cls(*await asyncio.open_connection(sock=peer, limit=limit))
 
     async def send(self, data: bytes) -> None:
         with suppress(OSError):
