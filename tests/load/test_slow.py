@@ -15,7 +15,7 @@ from tests.load.watch import FLAT_MB, Watch
 READERS = 4
 WRITERS = 200
 
-PATIENCE_SECONDS = IDLE_SECONDS + 90
+PATIENCE_SECONDS = IDLE_SECONDS + 60
 """The node gives the slow up after IDLE_SECONDS, and who is given up has 15 s more to read;
 before that, what lies between node and client is filled."""
 
