@@ -92,19 +92,20 @@ def whole_number(name: str, least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-def seconds(name: str) -> Callable[[str], float]:
-    """A reader for the option ``--name`` that takes seconds above 0."""
+def seconds(name: str, *, or_none: bool = False) -> Callable[[str], float]:
+    """A reader for the option ``--name`` that takes seconds above 0, and 0 with ``or_none``."""
+    wanted = "0 seconds or more" if or_none else "seconds above 0"
 
     def read(text: str) -> float:
         try:
             number = float(text)
         except ValueError:
-            number = 0.0
-        if not 0 < number < float("inf"):
-            raise ValueError(f"--{name}: got {text!r}, wanted seconds above 0")
+            number = -1.0
+        if not 0 <= number < float("inf") or (number == 0 and not or_none):
+            raise ValueError(f"--{name}: got {text!r}, wanted {wanted}")
         return number
 
-    read.coerceDoc = "Above 0"  # type: ignore[attr-defined]
+    read.coerceDoc = wanted.capitalize()  # type: ignore[attr-defined]
     return read
 
 

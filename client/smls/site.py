@@ -5,6 +5,10 @@ A client in the middle of a large upload must still be able to read a refusal. S
 body (413, 404, 405, 503, a redirect) is answered as soon as the headers are there: the answer is
 written, the sending side of the connection is closed, and what still arrives is thrown away for
 up to ``LINGER_SECONDS``. Closing at once would reset the connection and lose the answer.
+
+Nobody takes more than a share. A connection is served one request a turn of the reactor, and none
+while its client leaves answers unread; a request is all there within ``IDLE_SECONDS``, or it is
+given up. A client that closes its sending side has hung up: this cannot be told from leaving.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http import RESPONSES
@@ -31,7 +36,8 @@ LINGER_SECONDS = 2.0
 """How long a refused upload is read and thrown away before the connection is cut."""
 
 IDLE_SECONDS = 60
-"""An idle connection is closed after this; clients should drop theirs earlier."""
+"""An idle connection is closed after this; clients should drop theirs earlier. A request has as
+long to arrive, from its first byte to its last: slow writers would stay for ever."""
 
 CLOSE_SECONDS = 1.0
 """How long a connection that is being closed may take to send what was written to it."""
@@ -67,9 +73,13 @@ class LimitedRequest(Request):
     _refused: bool = False
     _linger: IDelayedCall | None = None
 
+    def __init__(self, channel: LimitedChannel, queued: object = None) -> None:
+        super().__init__(channel)  # type: ignore[no-untyped-call]
+        # Twisted sets it once the request is whole; its client may leave before that.
+        self.site = channel.site
+
     def gotLength(self, length: int | None) -> None:
         super().gotLength(length)  # type: ignore[no-untyped-call]
-        self.site = self.channel.factory
         self.started = self.site.clock.seconds()
         # Before the body is there, Twisted keeps the request line on the channel alone.
         head = Head.of(self.channel._command, self.channel._path, self.requestHeaders, length)
@@ -127,6 +137,11 @@ class LimitedRequest(Request):
         """The request as far as its headers tell."""
         return self._head
 
+    def give_up(self) -> None:
+        """Refuses the request, whose body still is not there."""
+        error = f"the request was not all there after {self.site.timeOut} s"
+        self._refuse(error_answer("deadline_exceeded", error))
+
     def body(self) -> bytes:
         """The request's whole body, once it is processed."""
         self.content.seek(0)
@@ -175,6 +190,7 @@ class LimitedChannel(http.HTTPChannel):
 
     _secure = False
     _host: IAddress | None = None
+    _turn: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         self.site.channels.add(self)
@@ -190,7 +206,56 @@ class LimitedChannel(http.HTTPChannel):
     def getHost(self) -> IAddress | None:
         return self._host
 
+    def dataReceived(self, data: bytes) -> None:
+        if self._buffer or self.requests:
+            # Twisted would extend the time of a request with each byte of it.
+            LineReceiver.dataReceived(self, data)
+        else:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def requestDone(self, request: Request) -> None:
+        """The answer to ``request`` is written."""
+        # Twisted would go on with all that was sent, however much, and write its answers to
+        # memory where nobody reads them.
+        self.paused = True
+        super().requestDone(request)  # type: ignore[no-untyped-call]
+        if not self._waitingForTransport and not (self._buffer and self.persistent):
+            self.paused = False
+            return
+        self._networkProducer.pauseProducing()
+        if not self._waitingForTransport:
+            self._turn = self.site.clock.callLater(0, self._go_on)
+
+    def resumeProducing(self) -> None:
+        """The client has read what was written."""
+        if not self.paused:
+            super().resumeProducing()  # type: ignore[no-untyped-call]
+            return
+        self._waitingForTransport = False
+        if self._turn is None:
+            self._turn = self.site.clock.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._turn = None
+        if self._waitingForTransport:
+            return
+        self.paused = False
+        self.dataReceived(b"")
+        # What was sent ahead is used up before more is read, or it would grow with each request.
+        if not self.paused and sum(map(len, self._dataBuffer)) <= self._optimisticEagerReadSize:
+            self._networkProducer.resumeProducing()
+
+    def timeoutConnection(self) -> None:
+        request = self.requests[-1] if self.requests else None
+        if request in self.site.in_flight:
+            request.give_up()
+        else:
+            super().timeoutConnection()  # type: ignore[no-untyped-call]
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self.site.connection_lost(self)
 

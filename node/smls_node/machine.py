@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""What machine this is, as far as a finding about speed depends on it."""
+"""What machine this is, as far as a finding about speed depends on it, and its processes."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
+import signal
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+"""Of linux/prctl.h."""
 
 
 def cores() -> int:
@@ -27,6 +33,15 @@ def file_hash(path: Path) -> str:
     """16 hexadecimal digits of the file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def end_with_parent() -> None:
+    """Has this process killed as soon as the one that forked it is gone, however that ended.
+
+    On Linux; elsewhere it goes on until it is done.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _processor() -> str:

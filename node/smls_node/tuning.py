@@ -112,6 +112,7 @@ def _write(finding: Path, found: Arrangement) -> None:
 
 def _child() -> None:
     """Measures each candidate in a fork of its own, and prints a line of JSON for each."""
+    machine.end_with_parent()
     settings = json.loads(sys.stdin.read())
     files = GraphFiles(**{**settings, "graph": Path(settings["graph"])})
     tensorflow.preload()
@@ -129,6 +130,7 @@ def _in_fork(work: Callable[[], str]) -> str:
     reading, writing = os.pipe()
     if os.fork() == 0:
         try:
+            machine.end_with_parent()
             os.write(writing, work().encode())
         finally:
             # The session's threads would keep a usual exit waiting.

@@ -43,7 +43,7 @@ class RegistryChannel(LimitedChannel):
                 self.write(_raw(answer))  # type: ignore[no-untyped-call]
                 return
         self._arrived = b"" if self.requests else data
-        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        super().dataReceived(data)
         self._arrived = b""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -93,6 +93,14 @@ def test_seconds_may_have_a_fraction():
     assert program.seconds("ttl")("0.5") == 0.5
 
 
+@pytest.mark.parametrize("text", ["-1", "x", "nan", "inf", ""])
+def test_where_none_are_allowed_seconds_may_be_0_and_no_less(text):
+    read = program.seconds("delay", or_none=True)
+    assert [read("0"), read("0.5")] == [0, 0.5]
+    with pytest.raises(ValueError, match=r"--delay: got .* wanted 0 seconds or more"):
+        read(text)
+
+
 def test_a_missing_extra_is_named():
     program.require_extra("smls-registry", "registry", ["json"])
     with pytest.raises(MissingExtra, match=r"no_such_module.*simple-ml-serving\[registry\]"):

@@ -17,7 +17,7 @@ from twisted.web.server import NOT_DONE_YET
 
 import smls.site
 from smls.errors import BadImage, Overloaded
-from smls.site import CLOSE_SECONDS, LINGER_SECONDS, LimitedSite
+from smls.site import CLOSE_SECONDS, IDLE_SECONDS, LINGER_SECONDS, LimitedSite
 from smls.web import Answer, error_answer, errors_as_json, json_answer
 from tests.memory import Connection, ask, parse, request
 
@@ -153,16 +153,119 @@ def test_a_client_that_leaves_ends_the_linger(site, clock):
     assert not site.channels
 
 
-def test_a_connection_serves_one_request_after_the_other(site):
-    connection = Connection(site)
-    connection.send(request("POST", "/a", b"xy") + request("GET", "/b"))
-    connection.send(request("POST", "/c", b"x"))
+def targets(connection):
+    """What was answered by now, one request after the other."""
     replies = connection.transport.value().split(b"HTTP/1.1 ")[1:]
-    assert [parse(b"HTTP/1.1 " + raw).json["target"] for raw in replies] == ["/a", "/b", "/c"]
+    return [parse(b"HTTP/1.1 " + raw).json["target"] for raw in replies]
+
+
+def test_a_connection_serves_one_request_a_turn(site, clock):
+    connection = Connection(site)
+    connection.send(request("POST", "/a", b"xy") + request("GET", "/b") + request("GET", "/c")[:9])
+    assert targets(connection) == ["/a"]
+    clock.advance(0)
+    assert targets(connection) == ["/a", "/b"]
+    assert connection.transport.producerState == "producing"
+    connection.send(request("GET", "/c")[9:] + request("POST", "/d", b"x"))
+    assert connection.transport.producerState == "paused"
+    clock.advance(0)
+    assert targets(connection) == ["/a", "/b", "/c", "/d"]
     assert not connection.transport.ended
 
 
-def test_a_refusal_waits_for_the_answer_before_it(site):
+def test_who_reads_no_answers_gets_no_more(site, clock):
+    connection = Connection(site)
+    connection.send(request("GET", "/slow") + request("GET", "/b") * 3)
+    # The transport says so of a full buffer, which an answer that is being written fills.
+    connection.transport.producer.pauseProducing()
+    (slow,) = site.resource.slow
+    slow.write(json_answer({"target": "/slow"}).write_to(slow))
+    slow.finish()
+    clock.advance(0)
+    assert targets(connection) == ["/slow"]
+    assert connection.transport.producerState == "paused"
+    connection.transport.producer.resumeProducing()
+    for _ in range(3):
+        clock.advance(0)
+    assert targets(connection) == ["/slow", "/b", "/b", "/b"]
+    assert connection.transport.producerState == "producing"
+
+
+def test_no_more_is_read_before_what_was_sent_ahead_is_used_up(site, clock):
+    connection = Connection(site)
+    ahead = request("POST", "/slow", b"x" * 900)
+    connection.send(ahead * 60)
+    connection.send(ahead)
+    for left in range(60, 0, -1):
+        assert connection.transport.producerState == "paused" or left * len(ahead) <= 1 << 14
+        site.resource.slow.pop().finish()
+        clock.advance(0)
+    assert connection.transport.producerState == "producing"
+    assert len(site.resource.slow) == 1
+
+
+def test_who_reads_no_answers_is_cut_in_the_end(site, clock):
+    connection = Connection(site)
+    connection.send(request("GET", "/slow") + request("GET", "/b") * 3)
+    connection.transport.producer.pauseProducing()
+    site.resource.slow[0].finish()
+    clock.advance(IDLE_SECONDS)
+    assert connection.transport.ended == "lost"
+    clock.advance(connection.channel.abortTimeout)
+    assert connection.transport.ended == "aborted"
+
+
+def test_who_leaves_between_two_requests_leaves_nothing(site, clock):
+    connection = Connection(site)
+    connection.send(request("GET", "/a") + request("GET", "/b"))
+    connection.channel.connectionLost(None)
+    assert clock.getDelayedCalls() == []
+    assert targets(connection) == ["/a"]
+
+
+@pytest.mark.parametrize("cut", range(1, 60))
+def test_who_leaves_within_a_request_leaves_nothing(site, clock, cut):
+    connection = Connection(site)
+    connection.send(request("POST", "/", b"x" * 20)[:cut])
+    connection.channel.connectionLost(None)
+    assert (clock.getDelayedCalls(), site.channels, site.in_flight) == ([], set(), set())
+
+
+def test_a_body_that_comes_too_slowly_is_given_up(site, clock):
+    connection = Connection(site)
+    connection.send(request("POST", "/", Content_Length=str(LIMIT)))
+    for _ in range(IDLE_SECONDS):
+        assert connection.transport.value() == b""
+        connection.send(b"x")
+        clock.advance(1)
+    reply = parse(connection.transport.value())
+    assert (reply.status, reply.code) == (504, "deadline_exceeded")
+    assert (connection.transport.ended, site.in_flight) == ("half", set())
+    clock.advance(LINGER_SECONDS)
+    assert connection.transport.ended == "aborted"
+
+
+def test_a_head_that_comes_too_slowly_is_given_up(site, clock):
+    connection = Connection(site)
+    connection.send(b"GET / HTTP/1.1\r\n")
+    for _ in range(IDLE_SECONDS):
+        assert not connection.transport.ended
+        connection.send(b"X: y\r\n")
+        clock.advance(1)
+    assert connection.transport.ended == "lost"
+
+
+def test_an_idle_connection_has_its_whole_time_for_the_next_request(site, clock):
+    connection = Connection(site)
+    connection.send(request("GET", "/a"))
+    clock.advance(IDLE_SECONDS - 1)
+    connection.send(request("POST", "/b", Content_Length="2"))
+    clock.advance(IDLE_SECONDS - 1)
+    connection.send(b"xy")
+    assert targets(connection) == ["/a", "/b"]
+
+
+def test_a_refusal_waits_for_the_answer_before_it(site, clock):
     connection = Connection(site)
     echo = site.resource
     connection.send(request("GET", "/slow"))
@@ -170,6 +273,7 @@ def test_a_refusal_waits_for_the_answer_before_it(site):
     (slow,) = echo.slow
     slow.write(b"done")
     slow.finish()
+    clock.advance(0)
     first, second = connection.transport.value().split(b"HTTP/1.1 ")[1:]
     assert first.startswith(b"200")
     assert second.startswith(b"307")

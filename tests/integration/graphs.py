@@ -35,6 +35,22 @@ def write_slow(folder: Path, name: str, layers: int) -> tuple[str, ...]:
     return _write(folder, name, 112, 3, build)
 
 
+def write_hanging(folder: Path, name: str) -> tuple[str, ...]:
+    """A graph of 4x4 pixels that never answers a bright image, and costs nothing meanwhile."""
+
+    def build(pixels: tf.Tensor) -> tf.Tensor:
+        def never() -> tf.Tensor:
+            # Takes what nobody puts there, and holds its thread until somebody does.
+            (taken,) = tf.raw_ops.Unstage(dtypes=[tf.float32], shared_name="nothing")
+            return tf.reshape(taken, [])
+
+        is_bright = tf.reduce_mean(pixels) > 0.5
+        waited = tf.compat.v1.cond(is_bright, never, lambda: tf.constant(0.0))
+        return tf.reduce_mean(pixels, [1, 2]) + waited
+
+    return _write(folder, name, 4, 3, build)
+
+
 def _write(
     folder: Path, name: str, side: int, classes: int, build: Callable[[tf.Tensor], tf.Tensor]
 ) -> tuple[str, ...]:

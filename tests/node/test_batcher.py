@@ -3,12 +3,23 @@
 
 from __future__ import annotations
 
+from weakref import ref
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from smls_node.batcher import Batch, Batcher, Cut, Item, Limits, QueueFull, round_size
+from smls_node.batcher import (
+    LEFT_BEHIND,
+    Batch,
+    Batcher,
+    Cut,
+    Item,
+    Limits,
+    QueueFull,
+    round_size,
+)
 from smls_node.batchtime import BatchTime
 
 TINY = BatchTime([(1, 0.0011), (8, 0.0018)])
@@ -107,6 +118,11 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.batcher.ahead_of(priority) == len(ahead)
 
     @invariant()
+    def what_has_left_is_not_held_on_to(self) -> None:
+        held = sum(map(len, self.batcher._heaps.values()))
+        assert held <= 2 * self.batcher.waiting + 3 * LEFT_BEHIND
+
+    @invariant()
     def no_worker_idles_beside_a_waiting_request(self) -> None:
         assert self.batcher.waiting == 0 or self.batcher.idle == 0
 
@@ -183,6 +199,25 @@ def test_who_cannot_be_answered_in_time_is_not_run_but_the_last_has_its_chance()
     batch = batcher.take(0.0)
     assert batch is not None
     assert batch.items == (later,)
+
+
+def test_a_storm_of_cancellations_behind_a_hanging_model_leaves_nothing_in_memory() -> None:
+    batcher = Batcher(Limits(max_batch_size=1), TINY, 1)
+    filled(batcher, 2)
+    assert batcher.take(0.0) is not None
+    uploads = [Upload() for _ in range(1000)]
+    alive = [ref(each) for each in uploads]
+    for number in range(1000):
+        item = batcher.add(uploads.pop(), 0.0, deadline=10.0 + number, priority=5, size_bytes=1)
+        assert batcher.cancel(item)
+        del item
+    assert not any(each() for each in alive)
+    assert len(batcher._heaps[5]) <= 2 * batcher.waiting + LEFT_BEHIND
+    assert batcher.waiting == 1
+
+
+class Upload:
+    """Something large."""
 
 
 @given(st.integers(1, 50), st.integers(1, 50))

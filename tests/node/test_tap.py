@@ -48,6 +48,11 @@ def test_the_built_in_model_is_run_as_was_said() -> None:
     assert loading.named_or_embedded(parsed("")) == (loading.EMBEDDED,)
 
 
+def test_a_queue_may_be_told_not_to_delay() -> None:
+    (digits,) = loading.named_or_embedded(parsed("--max-queue-delay 0"))
+    assert digits.limits == Limits()
+
+
 def test_a_bare_version_is_the_programs(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         parsed("--version")

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Three times the load that a node can carry, for two minutes."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import Counter
+
+import pytest
+from bench import load, overload
+
+from tests.integration.fleet import THREE, ask, best
+from tests.load.watch import FLAT_MB, Watch
+
+SECONDS = 120
+
+WARM_SECONDS = 10
+"""After these the node's memory has all that overload needs."""
+
+GENEROUS = 2
+"""How far p99 may be beyond the deadline on a machine that others use too."""
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_under_three_times_its_load_a_node_answers_everybody(calm: Watch) -> None:
+    url = f"{calm.url}classify?model=slow"
+    bodies = load.Bodies("image/jpeg", (THREE,))
+    peak = load.drive(url, bodies, 16, 8)
+    assert peak.errors == 0
+    rate = overload.OVER * peak.per_second
+    overload._overload(url, bodies, rate, WARM_SECONDS)
+    calm.at_rest()
+    resident = calm.resident_mb()
+    with Prober(url) as prober:
+        got = overload._overload(url, bodies, rate, SECONDS)
+    assert got.other == 0
+    assert got.good > 0
+    assert got.refused > 0
+    assert got.p99 < GENEROUS * overload.DEADLINE_MS
+    assert set(prober.statuses) <= {200, 503, 504}
+    assert prober.statuses[503] > 0
+    calm.at_rest()
+    assert calm.resident_mb() - resident < FLAT_MB
+    after = load.drive(url, bodies, 16, 8)
+    assert after.errors == 0
+
+
+class Prober:
+    """A client among the many that looks at each of its answers."""
+
+    def __init__(self, url: str) -> None:
+        self.statuses: Counter[int] = Counter()
+        self._url = url
+        self._right = best(ask(url, THREE.read_bytes(), Content_Type="image/jpeg").json)
+        self._done = threading.Event()
+        self._wrong: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Prober:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        assert self._wrong == []
+
+    def _run(self) -> None:
+        while not self._done.wait(0.1):
+            try:
+                self._ask()
+            except BaseException as error:
+                self._wrong.append(error)
+
+    def _ask(self) -> None:
+        headers = {"Content_Type": "image/jpeg", "X_Request_Timeout_Ms": str(overload.DEADLINE_MS)}
+        reply = ask(self._url, THREE.read_bytes(), **headers)
+        self.statuses[reply.status] += 1
+        if reply.status == 200:
+            assert best(reply.json) == self._right
+        elif reply.status == 503:
+            assert int(reply.headers["Retry-After"]) >= 1
+            assert reply.code == "overloaded"
