@@ -45,8 +45,14 @@ class TensorFlowGraph:
         return np.concatenate([self._rows(self._run(image[None])) for image in inputs])  # type: ignore[call-overload]
 
     def unload(self) -> None:
-        """Closes the session and frees its weights."""
+        """Closes the session and frees its weights and its graph."""
+        from tensorflow.python.framework import ops
+
+        graph = self._session.graph
         self._session.close()
+        # Else it would keep its constants, the weights once more, until all garbage is looked at,
+        # and for ever if it was there when the garbage was frozen.
+        ops.dismantle_graph(graph)
 
     def _decode_and_run(self, image: Input) -> NDArray[np.float32]:
         import tensorflow as tf
