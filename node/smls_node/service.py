@@ -31,8 +31,8 @@ from smls_node.announcement import Announcement
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
 from smls_node.pools import Pools
-from smls_node.serving import Phase, Serving
 from smls_node.repository import Source
+from smls_node.serving import Phase, Serving
 from smls_node.settings import ModelSettings
 from smls_node.upkeep import Upkeep
 

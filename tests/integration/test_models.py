@@ -148,7 +148,7 @@ def test_a_broken_version_leaves_the_old_one_and_says_why(
         until(lambda: ("colours", bad, "END") in announced(registry))
     assert set(got) == {latest}
     (absent,) = ask(node.url).json["absent"]
-    assert absent["why"] == f"{broken}/model.pb is no frozen graph: Error parsing message"
+    assert absent["why"].startswith(f"{broken}/model.pb is no frozen graph: ")
     assert f"model colours version {bad} cannot be served: {absent['why']}" in node.log
     assert "no frozen graph" in ask(node.url, Accept="text/html").body.decode()
     # It is tried again when its files have changed, and not before.
@@ -157,7 +157,7 @@ def test_a_broken_version_leaves_the_old_one_and_says_why(
     (mended / "model.pb").rename(broken / "model.pb")
     until(lambda: answer(node, model="colours")["version"] == bad)
     assert best(answer(node, model="colours")) == f"mended-{bad}-0"
-    assert node.log.count("cannot be served") <= 2
+    assert node.log.count("cannot be served") == 1
 
 
 def test_settings_labels_and_their_errors(node: Running, registry: Running, folder: Path) -> None:
@@ -205,20 +205,24 @@ def test_a_folder_that_goes_and_one_that_comes(
 
 
 def test_memory_returns_after_each_swap(tmp_path: Path) -> None:
-    """The weights are 8 MB, and so is each of the copies that TensorFlow makes of them."""
-    model = tmp_path / "heavy"
-    put(model, 1, [1, 2], ballast=2_000_000)
+    """Five models at a time, whose weights are 16 MB each: TensorFlow has them more than once."""
+    models = [tmp_path / name for name in ("a", "b", "c", "d", "e")]
     resident = []
-    with running("smls-node", *LOCAL, *UNMEASURED, model) as node:
-        for version in range(2, SWAPS + 2):
-            shutil.rmtree(model / str(version - 1))
-            put(model, version, [1, 2], ballast=2_000_000)
-            until(lambda version=version: shown(node) == {("heavy", str(version), "AVAILABLE")})
+    for model in models:
+        put(model, 1, [1, 2], ballast=4_000_000)
+    with running("smls-node", *LOCAL, *UNMEASURED, "--models", tmp_path) as node:
+        for version in range(2, SWAPS // len(models) + 2):
+            for model in models:
+                put(model, version, [1, 2], ballast=4_000_000)
+            wanted = {(model.name, str(version), "AVAILABLE") for model in models}
+            until(lambda wanted=wanted: shown(node) == wanted)
             resident.append(resident_bytes(node.process.pid))
-        assert answer(node)["version"] == str(SWAPS + 1)
+            for model in models:
+                shutil.rmtree(model / str(version - 1))
+        assert {answer(node, model=each.name)["version"] for each in models} == {str(version)}
         assert node.stop()[0] == 0
-    print("RSS in MB after each swap:", [size // 10**6 for size in resident])
-    assert max(resident[4:]) <= resident[4] * 1.1
+    print("RSS in MB after 5, 10 and 15 swaps:", [size // 10**6 for size in resident])
+    assert max(resident[1:]) <= resident[0] * 1.1
 
 
 def resident_bytes(process: int) -> int:
