@@ -52,7 +52,7 @@ class TensorFlowGraph:
         self._session.close()
         # Else it would keep its constants, the weights once more, until all garbage is looked at,
         # and for ever if it was there when the garbage was frozen.
-        # ops.dismantle_graph(graph)
+        ops.dismantle_graph(graph)
 
     def _decode_and_run(self, image: Input) -> NDArray[np.float32]:
         import tensorflow as tf
