@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -33,6 +34,14 @@ def cache_folder() -> Path:
     """Where findings are kept between starts, as the XDG base directories have it."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "smls"
+
+
+def give_back_memory() -> None:
+    """Gives the system what was freed: glibc keeps it, apart for each thread that it was freed
+    in. Where the C library is another one, nothing is done."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _processor() -> str:
