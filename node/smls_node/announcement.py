@@ -50,6 +50,10 @@ class Announcement:
         if self._browser is not None:
             self._browser.start()
 
+    def update(self) -> None:
+        """Announces the node at once, for its models have changed."""
+        self._announcer.update()
+
     @inlineCallbacks
     def withdraw(self) -> Any:
         """Fires when each registry has been told that the node is gone, or was too slow."""

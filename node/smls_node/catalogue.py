@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The models that a node serves, by name and version. Pure: it loads and runs nothing."""
+"""The models that a node serves, by name, version and label. Pure: it loads and runs nothing."""
 
 from __future__ import annotations
 
-from attrs import frozen
+from collections.abc import Iterable, Mapping
+
+from attrs import evolve, frozen
 
 from smls.errors import BadRequest, ModelNotFound
 from smls.wire import AVAILABLE, ModelRecord
 from smls_node import labels
 from smls_node.arrangement import Arrangement
 from smls_node.runtimes import Runtime
+from smls_node.versions import Standing, State
 from smls_node.worker import Workers
 
 
@@ -36,30 +39,85 @@ class Model:
 
 
 class Catalogue:
-    """Models by name and version; one of them may be the default."""
+    """Models by name and version; one of them may be the default.
+
+    Versions that do not answer, or not yet, stand beside them.
+    """
 
     def __init__(self, default: str | None = None) -> None:
         self._default = default
         self._models: dict[tuple[str, str], Model] = {}
+        self._labels: Mapping[str, Mapping[str, str]] = {}
+        self._standings: tuple[Standing, ...] = ()
+        self._records: tuple[ModelRecord, ...] = ()
 
     def add(self, model: Model) -> None:
+        """Takes ``model`` in; it takes the place of one of its name and version."""
         self._models[model.name, model.version] = model
+
+    def remove(self, model: Model) -> None:
+        """Gives up ``model``, unless another has taken its place."""
+        if self._models.get((model.name, model.version)) is model:
+            del self._models[model.name, model.version]
+
+    def label(self, labels: Mapping[str, Mapping[str, str]]) -> None:
+        """From now on these are the versions that each model's labels stand for."""
+        self._labels = labels
+
+    def stand(self, standings: Iterable[Standing]) -> bool:
+        """Notes the states of versions; says whether ``records`` gives something else since the
+        last time."""
+        self._standings = tuple(standings)
+        before, self._records = self._records, self.records()
+        return before != self._records
+
+    @property
+    def absent(self) -> tuple[Standing, ...]:
+        """The versions that do not answer, or not yet, and those that failed."""
+        return tuple(each for each in self._standings if each.state is not State.AVAILABLE)
+
+    def labels_of(self, model: Model) -> tuple[str, ...]:
+        """The labels that stand for ``model``."""
+        labels = self._labels.get(model.name, {})
+        return tuple(label for label, version in labels.items() if version == model.version)
+
+    def records(self) -> tuple[ModelRecord, ...]:
+        """The models as a registry lists them, each version once."""
+        records = {
+            (each.name, each.version): ModelRecord(each.name, each.version, each.state)
+            for each in self.absent
+        }
+        for key, model in self._models.items():
+            records[key] = evolve(model.record(), labels=self.labels_of(model))
+        return tuple(records.values())
+
+    def served(self, name: str) -> Model | None:
+        """The latest version of the model ``name`` that answers, if there is one."""
+        versions = [model for model in self.models if model.name == name]
+        return max(versions, key=lambda model: _order(model.version), default=None)
 
     @property
     def models(self) -> tuple[Model, ...]:
         return tuple(self._models.values())
 
-    def find(self, name: str | None = None, version: str | None = None) -> Model:
+    def find(
+        self, name: str | None = None, version: str | None = None, label: str | None = None
+    ) -> Model:
         """The model ``name``, or the default or only one; of its versions the one that is
-        named, or the latest.
+        named, or that the label stands for, or the latest.
 
-        :raises BadRequest: where no model is named and there are several.
-        :raises ModelNotFound: where there is no such model or version.
+        :raises BadRequest: where no model is named and there are several, or both a version and
+            a label are named.
+        :raises ModelNotFound: where there is no such model, version or label.
         """
+        if version is not None and label is not None:
+            raise BadRequest(f"got version {version!r} and label {label!r}, wanted one of them")
         wanted = name or self._default or self._only_name()
         versions = {known.version: known for known in self.models if known.name == wanted}
         if not versions:
             raise ModelNotFound(f"model: got {wanted!r}, wanted one of {self._names()}")
+        if label is not None:
+            version = self._labelled(wanted, label)
         if version is None:
             return max(versions.values(), key=lambda model: _order(model.version))
         if version not in versions:
@@ -67,6 +125,14 @@ class Catalogue:
                 f"model {wanted}: version: got {version!r}, wanted one of {', '.join(versions)}"
             )
         return versions[version]
+
+    def _labelled(self, name: str, label: str) -> str:
+        labels = self._labels.get(name, {})
+        if label not in labels:
+            raise ModelNotFound(
+                f"model {name}: label: got {label!r}, wanted one of {', '.join(labels) or 'none'}"
+            )
+        return labels[label]
 
     def check_default(self) -> None:
         """Checks that the default model, where one is named, is there.

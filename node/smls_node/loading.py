@@ -51,6 +51,8 @@ class Means:
 def named_or_embedded(options: Any) -> tuple[ModelSettings, ...]:
     """The models that ``smls_node.tap.Options`` name, or the embedded one, run as they say."""
     unnamed = options["default"]
+    if options["sources"]:
+        return tuple(options["models"])
     return tuple(options["models"]) or (
         evolve(
             EMBEDDED,
@@ -61,8 +63,14 @@ def named_or_embedded(options: Any) -> tuple[ModelSettings, ...]:
     )
 
 
-def load(settings: ModelSettings, means: Means) -> Model:
+def load(
+    settings: ModelSettings, means: Means, *, serving: bool = False, served: Model | None = None
+) -> Model:
     """The model, after its first run, with workers that are not yet started.
+
+    While the node is ``serving`` nothing is measured and nothing proven, which would disturb what
+    is served and be disturbed by it: what is not known is run as ``served``, another version of
+    the model, is, and otherwise as most models run best.
 
     :raises ModelUnusable: where its files are missing, broken, or do not fit together.
     """
@@ -71,7 +79,9 @@ def load(settings: ModelSettings, means: Means) -> Model:
     if not settings.graph.is_file():
         raise ModelUnusable(f"{settings.graph}: there is no such file")
     files = files_of(settings)
-    runtime, arrangement = _accelerated(files, means) or _session(files, settings, means)
+    runtime, arrangement = _accelerated(files, means, may_prove=not serving) or _session(
+        files, _found(files, settings, means, serving, served), means
+    )
     classes = runtime.signature.classes
     if classes != len(labels):
         runtime.unload()
@@ -102,10 +112,24 @@ def files_of(settings: ModelSettings) -> GraphFiles:
     )
 
 
-def _session(
-    files: GraphFiles, settings: ModelSettings, means: Means
-) -> tuple[Runtime, Arrangement]:
-    found = _told(settings) or tuning.arrangement_for(files, means.findings)
+def _found(
+    files: GraphFiles, settings: ModelSettings, means: Means, serving: bool, served: Model | None
+) -> Arrangement:
+    told = _told(settings)
+    if told is not None:
+        return told
+    if not serving:
+        return tuning.arrangement_for(files, means.findings)
+    found = tuning.known(files, means.findings)
+    if found is not None:
+        return found
+    if served is None:
+        return tuning.usual(machine.cores())
+    why = f"as version {served.version} was; measured when the node starts again"
+    return evolve(served.arrangement, why=why)
+
+
+def _session(files: GraphFiles, found: Arrangement, means: Means) -> tuple[Runtime, Arrangement]:
     return means.pools.load(files, found.operator_threads, found.runs), found
 
 
@@ -116,12 +140,19 @@ def _told(settings: ModelSettings) -> Arrangement | None:
     return tuning.told(settings.operator_threads, settings.runs, machine.cores())
 
 
-def _accelerated(files: GraphFiles, means: Means) -> tuple[Runtime, Arrangement] | None:
+def _accelerated(
+    files: GraphFiles, means: Means, *, may_prove: bool
+) -> tuple[Runtime, Arrangement] | None:
     """The graph in OpenVINO, where it is asked for, proven the same, and faster."""
     if means.accelerate == "off":
         return None
     try:
-        proof = acceleration.read(files, means.findings) or _proof(files, means)
+        proof = acceleration.read(files, means.findings)
+        if proof is None:
+            if not may_prove:
+                log.info("{graph} stays in TensorFlow, unproven", graph=str(files.graph))
+                return None
+            proof = _proof(files, means)
         chosen = proof.chosen(None if means.accelerate == "auto" else means.accelerate)
         if chosen.engine == acceleration.SESSION:
             log.info("{graph} stays in TensorFlow, {why}", graph=str(files.graph), why=proof.why())

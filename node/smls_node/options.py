@@ -129,7 +129,7 @@ class ServedModelOptions(ModelOptions):
 
     def postOptions(self) -> None:
         super().postOptions()
-        for model in self["models"] or [self["default"]]:
+        for model in (self["default"], *self["models"]):
             if (model.operator_threads is None) != (model.runs is None):
                 raise usage.UsageError("--operator-threads and --runs go together; give both")
 

@@ -24,16 +24,18 @@ from twisted.python.failure import Failure
 
 from smls import program
 from smls.address import Advertise
-from smls.errors import SmlsError
+from smls.errors import ModelNotFound, SmlsError
 from smls.folders import cache_folder
 from smls.wire import NodeRecord, join_address
-from smls_node import loading
+from smls_node import loading, repository
 from smls_node.announcement import Announcement
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
 from smls_node.pools import Pools
+from smls_node.repository import Source
 from smls_node.serving import Phase, Serving
 from smls_node.settings import ModelSettings
+from smls_node.upkeep import Upkeep
 
 DEADLINE_SECONDS = 0.05
 """How often it is looked whose deadline has come: an answer of 504 is late by so much at most."""
@@ -47,6 +49,8 @@ class NodeSettings:
     port: int
     node_name: str | None
     models: tuple[ModelSettings, ...]
+    sources: tuple[Source, ...]
+    defaults: ModelSettings
     default_model: str | None
     findings: Path
     accelerate: str
@@ -90,13 +94,23 @@ class NodeService(Service):
         self._deadlines.clock = reactor
         self._port: IListeningPort | None = None
         self._announcement: Announcement | None = None
+        self._upkeep: Upkeep | None = None
+        self._means = loading.Means(
+            settings.findings,
+            self._pools,
+            self._serving.seconds,
+            reactor.callFromThread,
+            settings.accelerate,
+        )
 
     def startService(self) -> None:
         """Listens at once and loads in a thread; requests are refused until that is done.
 
         :raises PortTaken: where the port cannot be had.
-        :raises ModelUnusable: where two models have the same name and version.
+        :raises ModelUnusable: where two models have the same name and version, or a folder of
+            models is none.
         """
+        repository.check(self._settings.sources)
         loading.check_distinct(self._settings.models)
         host = self._settings.host
         self._port = program.listen(self._reactor, self._settings.port, self._site, host)
@@ -107,8 +121,12 @@ class NodeService(Service):
         )
         self._loading = True
         pool = self._reactor.getThreadPool()
-        loaded = deferToThreadPool(self._reactor, pool, self._load).addBoth(self._loaded)
-        loaded.addCallback(self._ready).addErrback(self._failed)
+        loaded = deferToThreadPool(self._reactor, pool, self._load).addCallback(self._keep_up)
+        # In a thread: TensorFlow leaves 300,000 objects that never die; a full collection that
+        # looks at them all stops the whole process for 170 ms, again and again. What is loaded
+        # later adds a few thousand, which are gone when it is unloaded (``Runtime.unload``).
+        loaded.addCallback(lambda _: deferToThreadPool(self._reactor, pool, _freeze))
+        loaded.addBoth(self._loaded).addCallback(self._ready).addErrback(self._failed)
 
     @property
     def port(self) -> int:
@@ -135,6 +153,8 @@ class NodeService(Service):
         self._serving.phase = Phase.DRAINING
         self.log.info("draining {count} requests", count=len(self._site.in_flight))
         giving_up = self._reactor.callLater(self._settings.drain_timeout, self._give_up)
+        if self._upkeep is not None:
+            self._upkeep.stop()
         yield self._site.when_idle()
         giving_up.cancel()
         assert self._port is not None
@@ -146,54 +166,84 @@ class NodeService(Service):
             model.workers.stop()
         self._pools.close()
         self.log.info("stopped")
+        if self._upkeep is not None and self._upkeep.is_busy:
+            # As while loading at the start: the reactor would wait for that thread.
+            _end(0)
 
     def _load(self) -> list[Model]:
-        """Blocks: loads the models, and then freezes the garbage that loading has left."""
+        """Blocks: loads the models of the command line."""
+        return [loading.load(each, self._means) for each in self._settings.models]
+
+    def _keep_up(self, models: list[Model]) -> Any:
+        """Serves these, and then those in folders; fires when they are loaded too."""
+        if not self.running:
+            return None
+        for model in models:
+            self._serve(model)
         settings = self._settings
-        means = loading.Means(
-            settings.findings,
-            self._pools,
-            self._serving.seconds,
-            self._reactor.callFromThread,
-            settings.accelerate,
+        if not settings.sources:
+            return None
+        self._upkeep = Upkeep(
+            self._reactor,
+            settings.sources,
+            settings.defaults,
+            self._serving.catalogue,
+            load=self._load_found,
+            serve=self._serve,
+            changed=self._changed,
+            drain_seconds=settings.drain_timeout,
         )
-        models = [loading.load(each, means) for each in settings.models]
-        # TensorFlow leaves 300,000 objects that never die; a full collection that looks at
-        # them all stops the whole process for 170 ms, again and again.
-        gc.collect()
-        gc.freeze()
-        return models
+        return self._upkeep.start()
+
+    def _load_found(self, settings: ModelSettings, served: Model | None) -> Model:
+        """Blocks: loads a model of a folder."""
+        serving = self._serving.phase is not Phase.LOADING
+        return loading.load(settings, self._means, serving=serving, served=served)
+
+    def _serve(self, model: Model) -> None:
+        self.log.info(
+            "model {model} version {version}: {runs} runs at once of {threads} operator "
+            "threads ({why}){where}",
+            model=model.name,
+            version=model.version,
+            runs=model.arrangement.runs,
+            threads=model.arrangement.operator_threads or "all",
+            why=model.arrangement.why,
+            where=f", in {process}" if (process := model.runtime.process) else "",
+        )
+        model.workers.start()
+        self._serving.catalogue.add(model)
+
+    def _changed(self) -> None:
+        if self._announcement is not None and self._serving.phase is Phase.READY:
+            self._announcement.update()
 
     def _loaded(self, result: Any) -> Any:
         self._loading = False
         return result
 
-    def _ready(self, models: list[Model]) -> None:
+    def _ready(self, _: Any) -> None:
         if not self.running:
             return
-        for model in models:
-            self._serving.catalogue.add(model)
-            self.log.info(
-                "model {model} version {version}: {runs} runs at once of {threads} operator "
-                "threads ({why}){where}",
-                model=model.name,
-                version=model.version,
-                runs=model.arrangement.runs,
-                threads=model.arrangement.operator_threads or "all",
-                why=model.arrangement.why,
-                where=f", in {process}" if (process := model.runtime.process) else "",
-            )
-        self._serving.catalogue.check_default()
-        for model in models:
-            model.workers.start()
+        self._check_default()
         self._deadlines.start(DEADLINE_SECONDS, now=False)
         self._serving.phase = Phase.READY
         self._announce()
         url = f"http://{join_address(self._settings.host or '127.0.0.1', self.port)}"
+        models = self._serving.catalogue.models
         names = ", ".join(f"{model.name} version {model.version}" for model in models)
         where = self._settings.host or "all addresses"
-        print(f"smls-node: ready at {url}/ with {names}, listening on {where}")
+        print(f"smls-node: ready at {url}/ with {names or 'no model yet'}, listening on {where}")
         print(f"try: curl -F data=@image.jpg {url}/classify", flush=True)
+
+    def _check_default(self) -> None:
+        try:
+            self._serving.catalogue.check_default()
+        except ModelNotFound as error:
+            if not self._settings.sources:
+                raise
+            # It may still be put into a folder.
+            self.log.warn("--default-model: {problem}", problem=error.message)
 
     def _announce(self) -> None:
         settings = self._settings
@@ -214,7 +264,7 @@ class NodeService(Service):
             name=self._serving.node,
             zone=self._settings.zone,
             protocols=("forms",),
-            models=tuple(model.record() for model in self._serving.catalogue.models),
+            models=self._serving.catalogue.records(),
         )
 
     def _failed(self, failure: Failure) -> None:
@@ -244,6 +294,8 @@ def make_service(options: Any) -> NodeService:
             port=options["port"],
             node_name=options["node-name"],
             models=loading.named_or_embedded(options),
+            sources=tuple(options["sources"]),
+            defaults=options["default"],
             default_model=options["default-model"],
             findings=options["findings"] or cache_folder() / "findings",
             accelerate=options["accelerate"],
@@ -258,6 +310,12 @@ def make_service(options: Any) -> NodeService:
             drain_timeout=options["drain-timeout"],
         ),
     )
+
+
+def _freeze() -> None:
+    """Collects the garbage, and looks no more at what is there now."""
+    gc.collect()
+    gc.freeze()
 
 
 def _end(status: int) -> None:

@@ -42,6 +42,7 @@ class Ask:
     deadline: float
     model: str | None = None
     version: str | None = None
+    label: str | None = None
     top: int = 5
     priority: int = DEFAULT_PRIORITY
 
@@ -130,7 +131,7 @@ class Serving:
         refusal = self.refusal()
         if refusal is not None and self.phase is not Phase.DRAINING:
             raise refusal
-        model = self.catalogue.find(ask.model, ask.version)
+        model = self.catalogue.find(ask.model, ask.version, ask.label)
         asked = [self._submit(model, upload, ask) for upload in uploads]
 
         def together(results: list[tuple[Prediction, ...] | SmlsError]) -> Classified:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import sys
+from os.path import abspath
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from smls import program
 from smls.errors import BadRecord
 from smls.wire import registry_url, split_address
 from smls_node.options import ServedModelOptions, amount, lawful
+from smls_node.repository import Source
 
 COMMAND = "smls-node"
 
@@ -28,7 +30,10 @@ ACCELERATE = ("off", "auto", "openvino")
 class Options(ServedModelOptions):
     """The node's options. ``self["models"]`` holds a ``ModelSettings`` for each ``--graph``."""
 
-    synopsis = "Usage: smls-node [--graph G.pb --labels L.txt] [--registry URL] [options]"
+    synopsis = (
+        "Usage: smls-node [--models DIR | --graph G.pb --labels L.txt | DIR-OF-ONE-MODEL] "
+        "[--registry URL] [options]"
+    )
 
     longdesc = "Serves image models on this machine over HTTP."
 
@@ -47,6 +52,11 @@ models are run may be said before the first one too, for all that do not say oth
 
     smls-node --max-batch-size 8 --graph a.pb --labels a.txt \\
               --graph b.pb --labels b.txt --version 2 --operator-threads 1 --runs 4
+
+A folder of models, DIR/MODEL/VERSION/model.pb with labels.txt beside it; new versions are served
+and old ones dropped while it runs. Options of a model may stand in DIR/MODEL/smls.toml:
+
+    smls-node --models DIR
 
 Faster on many CPUs, with OpenVINO (the extra 'openvino'), after a proof on your own images:
 
@@ -109,6 +119,14 @@ Announced to a registry, which clients ask where the live nodes are:
     def __init__(self) -> None:
         super().__init__()
         self["registries"] = []
+        self["sources"] = []
+
+    def opt_models(self, path: str) -> None:
+        """Folder of models to serve, as MODEL/VERSION/*.pb in it; repeatable."""
+        self["sources"].append(Source(Path(abspath(path))))
+
+    def parseArgs(self, *paths: str) -> None:
+        self["sources"] += [Source(Path(abspath(path)), is_model=True) for path in paths]
 
     def opt_registry(self, url: str) -> None:
         """Registry to announce to, as http://HOST:PORT or HOST:PORT; repeatable."""
@@ -135,6 +153,10 @@ Announced to a registry, which clients ask where the live nodes are:
         for model in self["models"]:
             if model.labels is None:
                 raise usage.UsageError(f"--graph {model.graph}: --labels is missing")
+        paths = [source.path for source in self["sources"]]
+        for path in paths:
+            if paths.count(path) > 1:
+                raise usage.UsageError(f"{path} is named twice")
 
 
 def makeService(options: Options) -> IService:

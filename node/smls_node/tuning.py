@@ -47,7 +47,7 @@ def arrangement_for(files: GraphFiles, folder: Path) -> Arrangement:
     Where measuring fails, one single-threaded run a core, and a line in the log. Blocks, and
     waits for another process that is measuring.
     """
-    finding = folder / f"{machine.file_hash(files.graph)}-{machine.fingerprint('tensorflow')}.json"
+    finding = _path(files, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Two nodes that measure at the same time would measure each other.
@@ -62,6 +62,11 @@ def arrangement_for(files: GraphFiles, folder: Path) -> Arrangement:
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         log.warn("{graph}: could not be measured: {error}", graph=str(files.graph), error=error)
         return usual(machine.cores())
+
+
+def known(files: GraphFiles, folder: Path) -> Arrangement | None:
+    """The finding in ``folder`` for this graph on this machine, if there is one."""
+    return _read(_path(files, folder))
 
 
 def usual(cores: int) -> Arrangement:
@@ -93,6 +98,10 @@ def _measured_in_child(files: GraphFiles) -> list[Measured]:
 def _measured_from(fields: dict[str, Any]) -> Measured:
     seconds = {int(size): value for size, value in fields.pop("seconds").items()}
     return Measured(seconds=seconds, **fields)
+
+
+def _path(files: GraphFiles, folder: Path) -> Path:
+    return folder / f"{machine.file_hash(files.graph)}-{machine.fingerprint('tensorflow')}.json"
 
 
 def _read(finding: Path) -> Arrangement | None:

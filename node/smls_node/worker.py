@@ -10,6 +10,7 @@ neither starves the other. The answers of a batch wake the reactor once.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -99,16 +100,18 @@ class Workers:
             self._threads.append(thread)
             thread.start()
 
-    def stop(self) -> None:
-        """Lets each thread end the batch that it has; those that do are gone on return.
+    def stop(self, seconds: float = 1.0) -> bool:
+        """Lets the threads do all that is queued; says whether they were gone by then.
 
-        A thread whose model hangs is left behind after a second.
+        A thread whose model hangs is left behind after ``seconds``.
         """
         with self._ready:
             self._stopping = True
             self._ready.notify_all()
+        end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(timeout=1.0)
+            thread.join(timeout=max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def submit(self, job: Job, *, deadline: float, priority: int, size_bytes: int) -> None:
         """Queues ``job``, whose ``on_done`` is called on the reactor's thread.
@@ -152,7 +155,7 @@ class Workers:
             with self._ready:
                 batch = self._take()
                 while batch is None:
-                    if self._stopping:
+                    if self._stopping and not self.batcher.waiting:
                         return
                     self._ready.wait(self._delay())
                     batch = self._take()

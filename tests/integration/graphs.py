@@ -10,12 +10,20 @@ import numpy as np
 import tensorflow as tf
 
 
-def write_constant(folder: Path, name: str, scores: Sequence[float]) -> tuple[str, ...]:
-    """A graph of 4x4 pixels that gives every image these scores; the options that name it."""
+def write_constant(
+    folder: Path, name: str, scores: Sequence[float], ballast: int = 0
+) -> tuple[str, ...]:
+    """A graph of 4x4 pixels that gives every image these scores; the options that name it.
+
+    ``ballast`` weights make it as large as real ones are, and change nothing.
+    """
 
     def build(pixels: tf.Tensor) -> tf.Tensor:
         # Adds nothing, and makes each row depend on its image.
         none = tf.reduce_sum(pixels, [1, 2, 3])[:, None] * 0
+        if ballast:
+            weights = np.random.default_rng(0).random(ballast, np.float32)
+            none = none * tf.reduce_sum(none[0] * tf.constant(weights))
         return tf.constant(scores, tf.float32) + none
 
     return _write(folder, name, 4, len(scores), build)

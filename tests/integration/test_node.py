@@ -109,7 +109,7 @@ def test_a_node_that_still_loads_ends_at_once(tmp_path: Path) -> None:
         ("--port 70000", "--port"),
         ("--labels l.txt", "--labels belongs to a model"),
         ("--registry ftp://x", "--registry"),
-        ("surplus --port 0", "arguments"),
+        ("--models m --models m", "named twice"),
     ],
 )
 def test_a_wrong_command_line_is_status_2(line: str, named: str) -> None:

@@ -8,6 +8,7 @@ from twisted.python.usage import UsageError
 
 from smls_node import loading
 from smls_node.batcher import Limits
+from smls_node.repository import Source
 from smls_node.settings import ModelSettings
 from smls_node.tap import Options
 
@@ -60,6 +61,19 @@ def test_a_bare_version_is_the_programs(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out.startswith("simple-ml-serving ")
 
 
+def test_folders_of_models_repeat_and_one_model_stands_alone() -> None:
+    options = parsed("--models a --runs 1 --operator-threads 2 --models=/b one")
+    here = Path.cwd()
+    assert options["sources"] == [
+        Source(here / "a"),
+        Source(Path("/b")),
+        Source(here / "one", is_model=True),
+    ]
+    assert loading.named_or_embedded(options) == ()
+    assert (options["default"].runs, options["default"].operator_threads) == (1, 2)
+    assert len(loading.named_or_embedded(parsed("--graph g.pb --labels l --models a"))) == 1
+
+
 def test_registries_repeat_and_may_be_plain_addresses() -> None:
     options = parsed("--registry http://a:1 --registry b:2 --registry c")
     assert options["registries"] == ["http://a:1", "http://b:2", "http://c:12480"]
@@ -92,7 +106,8 @@ def test_amounts_have_units() -> None:
         ("--advertise http://x", "--advertise: got 'http://x'"),
         ("--registry https://x", "https is not spoken"),
         ("--log-format xml", "--log-format: got 'xml'"),
-        ("surplus", "arguments"),
+        ("--models m --models ./m", "/m is named twice"),
+        ("--runs 1 --graph g.pb --labels l", "--operator-threads and --runs go together"),
     ],
 )
 def test_bad_options_are_told(line: str, told: str) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from queue import Queue
 from typing import Any
@@ -201,3 +202,32 @@ def test_stopping_ends_the_threads() -> None:
     assert done.get(timeout=SAFE_SECONDS).result == 10
     workers.stop()
     assert not any(thread.is_alive() for thread in workers._threads)
+
+
+def test_who_is_stopped_does_first_what_is_queued() -> None:
+    done: list[Job] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def infer(inputs: Sequence[int]) -> list[int]:
+        begun.set()
+        go.wait(SAFE_SECONDS)
+        return [2 * value for value in inputs]
+
+    def wake(_: Any, jobs: list[Job]) -> None:
+        done.extend(jobs)
+
+    batcher = Batcher(Limits(max_batch_size=1, max_queue_delay=0.001), BatchTime(), 1)
+    workers = Workers(batcher, infer, 1, time.monotonic, wake)
+    workers.start()
+    for value in range(5):
+        workers.submit(
+            Job(Double(value), done.append),
+            deadline=time.monotonic() + SAFE_SECONDS,
+            priority=5,
+            size_bytes=1,
+        )
+    assert begun.wait(SAFE_SECONDS)
+    assert not workers.stop(0.01)
+    go.set()
+    assert workers.stop(SAFE_SECONDS)
+    assert sorted(job.result for job in done) == [0, 2, 4, 6, 8]

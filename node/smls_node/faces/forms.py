@@ -60,6 +60,7 @@ def add_routes(app: Any, serving: Serving, terms: Terms) -> None:
             deadline=terms.deadline(request, serving.seconds()),
             model=named("model"),
             version=named("version"),
+            label=named("label"),
             top=_count("top", named("top"), DEFAULT_TOP, 10**9),
             priority=_count("priority", named("priority"), DEFAULT_PRIORITY, 9),
         )

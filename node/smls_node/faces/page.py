@@ -35,18 +35,24 @@ def describe(serving: Serving, version: str) -> dict[str, Any]:
         "program": f"smls-node {version}",
         "phase": serving.phase.value,
         "models": [_model(serving, model) for model in serving.catalogue.models],
+        "absent": [asdict(each) for each in serving.catalogue.absent],
     }
 
 
 def page(status: dict[str, Any]) -> str:
     """The same as HTML, with a form to try it."""
     rows = "".join(
-        f"<tr><td>{escape(model['name'])}</td><td>{escape(model['version'])}</td>"
+        f"<tr><td>{escape(model['name'])}</td><td>{escape(model['version'])}"
+        f"{escape(_in_brackets(model['version_labels']))}</td>"
         f"<td>{escape(model['input'])}</td><td>{model['labels']}</td></tr>"
         f'<tr><td colspan="4"><small>{model["runs"]} runs at once of '
         f"{model['operator_threads'] or 'all'} operator threads: {escape(model['why'])}"
         f"; process: {escape(model['process'])}</small></td></tr>"
         for model in status["models"]
+    ) + "".join(
+        f"<tr><td>{escape(each['name'])}</td><td>{escape(each['version'])}</td>"
+        f'<td colspan="2"><em>{escape(each["state"])}</em> {escape(each["why"])}</td></tr>'
+        for each in status["absent"]
     )
     return _PAGE.format(
         node=escape(status["node"]),
@@ -62,6 +68,8 @@ def _model(serving: Serving, model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "version": model.version,
+        "state": model.record().state,
+        "version_labels": list(serving.catalogue.labels_of(model)),
         "labels": len(model.labels),
         "labels_hash": model.record().labels_hash,
         "input": f"{spec.width}x{spec.height}x{spec.channels}" if spec else "JPEG bytes",
@@ -72,6 +80,10 @@ def _model(serving: Serving, model: Model) -> dict[str, Any]:
         "process": model.runtime.process or "the node's",
         "load": asdict(model.workers.load()),
     }
+
+
+def _in_brackets(labels: list[str]) -> str:
+    return f" ({', '.join(labels)})" if labels else ""
 
 
 _PAGE = """<!doctype html>

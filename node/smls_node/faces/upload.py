@@ -18,7 +18,7 @@ from multipart import (
 
 from smls.errors import BadRequest, NotAnImage, SmlsError, TooLarge
 
-FIELDS = ("model", "version", "top", "priority")
+FIELDS = ("model", "version", "label", "top", "priority")
 """What a form may say besides its images; any other part is an image, whatever its name."""
 
 MAX_PARTS = 1000

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smls.errors import BrokenImage, ModelUnusable
+from smls_node import machine
 from smls_node.images import PixelSpec
 from smls_node.runtimes import GraphFiles, Input, Signature
 
@@ -45,8 +46,15 @@ class TensorFlowGraph:
         return np.concatenate([self._rows(self._run(image[None])) for image in inputs])  # type: ignore[call-overload]
 
     def unload(self) -> None:
-        """Closes the session and frees its weights."""
+        """Closes the session, and gives back the memory of its weights and its graph."""
+        from tensorflow.python.framework import ops
+
+        graph = self._session.graph
         self._session.close()
+        # Else it would keep its constants, the weights once more, until all garbage is looked at,
+        # and for ever if it was there when the garbage was frozen.
+        ops.dismantle_graph(graph)
+        machine.give_back_memory()
 
     def _decode_and_run(self, image: Input) -> NDArray[np.float32]:
         import tensorflow as tf

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: MIT
+"""Models in folders: what lies there, and which editions of which models are wanted of it.
+
+Looking is done in a thread; what follows from it is pure. The laws:
+
+- A folder counts as it is once two looks in a row have found the same names, sizes and times in
+  it: no file is read while it is copied. Until then it counts as it was before; also a folder
+  that is gone is gone when it was missed twice.
+- A folder that cannot be read, or a root that cannot, counts as it was before.
+- Names that begin with a dot are nobody's; of the folders in a model's, numbers are versions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from attrs import evolve, field, frozen
+
+from smls.errors import ModelUnusable
+from smls.wire import NAME
+from smls_node.modelfile import NAMED, ModelFile, parse
+from smls_node.settings import ModelSettings
+from smls_node.versions import MAX_VERSION, Edition
+
+
+@frozen
+class Source:
+    """A folder of models, or of one model where ``is_model``."""
+
+    path: Path
+    is_model: bool = False
+
+
+@frozen(order=True)
+class Part:
+    """The folder of a model, or that of one of its versions."""
+
+    model: Path
+    version: str = ""
+
+
+@frozen
+class File:
+    """A file as a look finds it; ``text`` is read of a model's ``smls.toml`` alone."""
+
+    name: str
+    size: int = 0
+    modified_ns: int = 0
+    inode: int = 0
+    text: str = ""
+
+
+Parts = Mapping[Part, tuple[File, ...]]
+
+
+@frozen
+class Seen:
+    """What one look has found, and which models' folders it could not read, with the reason."""
+
+    parts: Parts = field(factory=dict)
+    unreadable: Mapping[Path, str] = field(factory=dict)
+
+
+@frozen
+class Wanted:
+    """The editions that are wanted, the versions that each model's labels stand for, and notes
+    on what is not served, for people."""
+
+    editions: tuple[Edition, ...] = ()
+    labels: Mapping[str, Mapping[str, str]] = field(factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def check(sources: Iterable[Source]) -> None:
+    """Checks that there is something to look at.
+
+    :raises ModelUnusable: naming the folder that is none.
+    """
+    for source in sources:
+        if not source.path.is_dir():
+            raise ModelUnusable(f"{source.path}: there is no such folder")
+        if source.is_model and not any(_is_of_model(each) for each in source.path.iterdir()):
+            raise ModelUnusable(
+                f"{source.path} holds neither versions (folders named by numbers) nor a frozen "
+                f"graph (.pb); where it is a folder of models: --models {source.path}"
+            )
+
+
+def look(sources: Iterable[Source]) -> Seen:
+    """What lies there now. Blocks: use a thread.
+
+    :raises OSError: where a folder of models cannot be read.
+    """
+    parts: dict[Part, tuple[File, ...]] = {}
+    unreadable: dict[Path, str] = {}
+    for source in sources:
+        for model in [source.path] if source.is_model else _folders(source.path):
+            try:
+                parts.update(_parts(model))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                unreadable[model] = str(error)
+    return Seen(parts, unreadable)
+
+
+def settle(settled: Parts, before: Seen, now: Seen) -> Parts:
+    """What counts after two looks, and after ``settled`` counted before."""
+    unclear = before.unreadable.keys() | now.unreadable.keys()
+    result: dict[Part, tuple[File, ...]] = {}
+    for part in sorted(settled.keys() | now.parts.keys()):
+        fresh = now.parts.get(part)
+        agreed = part.model not in unclear and fresh == before.parts.get(part)
+        files = fresh if agreed else settled.get(part)
+        if files is not None:
+            result[part] = files
+    return result
+
+
+def wanted(
+    parts: Parts, sources: Sequence[Source], defaults: ModelSettings, taken: Iterable[str] = ()
+) -> Wanted:
+    """What is wanted of what lies there, with ``defaults`` for what no ``smls.toml`` says.
+
+    A model whose name is ``taken``, or that lies in an earlier source too, is not served.
+    """
+    editions: list[Edition] = []
+    labels: dict[str, Mapping[str, str]] = {}
+    notes: list[str] = []
+    owners: dict[str, Path] = {}
+    for model in _in_order(parts, sources):
+        name = model.name
+        if NAME.fullmatch(name) is None:
+            notes.append(f"{model} is not served: got {name!r}, wanted a name like {NAME.pattern}")
+        elif name in taken:
+            notes.append(f"{model} is not served: a --graph is model {name} already")
+        elif name in owners:
+            notes.append(f"{model} is not served: {owners[name]} is model {name} already")
+        else:
+            owners[name] = model
+            found = _model(model, parts, evolve(defaults, name=name))
+            editions += found.editions
+            notes += found.notes
+            labels.update(found.labels)
+    return Wanted(tuple(editions), labels, tuple(notes))
+
+
+def _model(model: Path, parts: Parts, defaults: ModelSettings) -> Wanted:
+    own = parts[Part(model)]
+    told, problem = ModelFile(), ""
+    try:
+        told = next((parse(file.text, model / NAMED) for file in own if file.name == NAMED), told)
+    except ModelUnusable as error:
+        problem = error.message
+    folders: dict[int, list[str]] = {}
+    for part, files in parts.items():
+        if part.model == model and part.version and files:
+            folders.setdefault(int(part.version), []).append(part.version)
+    if not folders and _graphs(own):
+        folders = {1: [""]}
+    chosen = told.policy.chosen(folders)
+    notes = [
+        f"{model}: there is no version {number}, which {NAMED} asks for"
+        for number in sorted(told.policy.specific - set(chosen))
+    ]
+    if not folders:
+        notes.append(f"{model} holds no version, a folder named by a number with a .pb in it")
+    settings = told.applied(defaults)
+    return Wanted(
+        tuple(
+            _edition(model, folders[number], parts, evolve(settings, version=str(number)), told)
+            if not problem
+            else Edition(evolve(settings, version=str(number)), problem=problem)
+            for number in chosen
+        ),
+        {str(defaults.name): told.version_labels},
+        tuple(notes),
+    )
+
+
+def _edition(
+    model: Path, names: list[str], parts: Parts, settings: ModelSettings, told: ModelFile
+) -> Edition:
+    """The version in the folder ``names[0]``, which should be the only one of its number."""
+    folder = model / names[0]
+    files, own = parts[Part(model, names[0])], parts[Part(model)]
+    stamps = (files, own)
+    settings = evolve(settings, graph=folder)
+    if len(names) > 1:
+        return Edition(settings, stamps, f"{model}: {' and '.join(names)} are one version")
+    graphs = _graphs(files)
+    if len(graphs) != 1:
+        got = ", ".join(each.name for each in graphs) or "none"
+        if any(each.name == "saved_model.pb" for each in files):
+            got = "saved_model.pb, a SavedModel, which is not served yet"
+        return Edition(settings, stamps, f"{folder}: got {got}, wanted one frozen graph (.pb)")
+    for place, listing in ((folder, files), (model, own)):
+        candidates = _labels(listing, told.labels)
+        if len(candidates) > 1:
+            got = ", ".join(each.name for each in candidates)
+            return Edition(settings, stamps, f"{place}: got {got}, wanted one file of labels")
+        if candidates:
+            return Edition(
+                evolve(settings, graph=folder / graphs[0].name, labels=place / candidates[0].name),
+                (graphs[0], candidates[0]),
+            )
+    lacking = told.labels or "labels.txt"
+    return Edition(
+        settings, stamps, f"{folder}: its labels, {lacking}, are neither there nor in {model}"
+    )
+
+
+def _graphs(files: Iterable[File]) -> list[File]:
+    """The frozen graphs: ``model.pb``, or else each file that may be one."""
+    graphs = [each for each in files if each.name.endswith(".pb") and each.name != "saved_model.pb"]
+    return [each for each in graphs if each.name == "model.pb"] or graphs
+
+
+def _labels(files: Iterable[File], name: str | None) -> list[File]:
+    """The file ``name``; without one ``labels.txt``, or else each file that may be labels."""
+    texts = [each for each in files if each.name.endswith(".txt") and "labels" in each.name]
+    if name is not None:
+        return [each for each in files if each.name == name]
+    return [each for each in texts if each.name == "labels.txt"] or texts
+
+
+def _in_order(parts: Parts, sources: Sequence[Source]) -> list[Path]:
+    models = sorted({part.model for part in parts if Part(part.model) in parts})
+    return [
+        model
+        for source in sources
+        for model in models
+        if (model == source.path if source.is_model else model.parent == source.path)
+    ]
+
+
+def _folders(path: Path) -> list[Path]:
+    with os.scandir(path) as entries:
+        return sorted(path / each.name for each in entries if each.name[0] != "." and each.is_dir())
+
+
+def _parts(model: Path) -> dict[Part, tuple[File, ...]]:
+    parts = {Part(model): _files(model)}
+    for folder in _folders(model):
+        if _is_version(folder.name):
+            try:
+                parts[Part(model, folder.name)] = _files(folder)
+            except FileNotFoundError:
+                continue
+    return parts
+
+
+def _files(folder: Path) -> tuple[File, ...]:
+    files = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name[0] != "." and entry.is_file():
+                stat = entry.stat()
+                text = Path(entry).read_text(errors="replace") if entry.name == NAMED else ""
+                files.append(File(entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino, text))
+    return tuple(sorted(files, key=lambda file: file.name))
+
+
+def _is_version(name: str) -> bool:
+    return name.isascii() and name.isdigit() and len(name) < 30 and int(name) <= MAX_VERSION
+
+
+def _is_of_model(path: Path) -> bool:
+    return path.suffix == ".pb" or (path.is_dir() and _is_version(path.name))

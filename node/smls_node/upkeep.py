@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""Keeps the models that are served as their folders say, while they are served.
+
+A look each second, in a thread; one version loaded after the other, in a thread; what is replaced
+answers what it has, and is then unloaded. ``repository`` and ``versions`` say what is to be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from smls.errors import ModelUnusable, SmlsError
+from smls_node import repository
+from smls_node.catalogue import Catalogue, Model
+from smls_node.repository import Parts, Seen, Source
+from smls_node.settings import ModelSettings
+from smls_node.versions import Edition, State, Versions
+
+LOOK_SECONDS = 1.0
+"""Between two looks: what is there is noticed by the second one after it, within 2 s."""
+
+
+class Upkeep:
+    """From ``start`` to ``stop``; all on the reactor's thread.
+
+    ``load`` gives a model, warmed up, in a thread, and knows of the version of it that is served,
+    if one is; ``serve`` is called with it. What a model still has to answer when it is dropped
+    has ``drain_seconds``. ``changed`` is called after each change in what ``Catalogue.records``
+    gives. ``defaults`` hold for what no model's own settings say.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        sources: Sequence[Source],
+        defaults: ModelSettings,
+        catalogue: Catalogue,
+        *,
+        load: Callable[[ModelSettings, Model | None], Model],
+        serve: Callable[[Model], None],
+        changed: Callable[[], None],
+        drain_seconds: float,
+    ) -> None:
+        self._reactor = reactor
+        self._sources = sources
+        self._defaults = defaults
+        self._catalogue = catalogue
+        self._load = load
+        self._serve = serve
+        self._changed = changed
+        self._drain_seconds = drain_seconds
+        self._taken = frozenset(model.name for model in catalogue.models)
+        self._versions = Versions()
+        self._models: dict[Edition, Model] = {}
+        self._seen: Seen | None = None
+        self._parts: Parts = {}
+        self._told: frozenset[str] = frozenset()
+        self._settled: Deferred[None] | None = Deferred()
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
+
+    def start(self) -> Deferred[None]:
+        """Looks, and goes on doing so; fires when what was there is loaded, or has failed."""
+        assert self._settled is not None
+        settled = self._settled
+        self._looking.start(LOOK_SECONDS)
+        return settled
+
+    def stop(self) -> None:
+        """Looks no more, and begins no load."""
+        if self._looking.running:
+            self._looking.stop()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread loads or unloads."""
+        return any(
+            each.state in (State.LOADING, State.UNLOADING) for each in self._versions.standings
+        )
+
+    def _look(self) -> Deferred[None]:
+        looked = self._in_thread(repository.look, self._sources)
+        return looked.addCallback(self._found).addErrback(self._lost)
+
+    def _found(self, now: Seen) -> None:
+        before, self._seen = self._seen, now
+        if before is None:
+            return
+        self._parts = repository.settle(self._parts, before, now)
+        found = repository.wanted(self._parts, self._sources, self._defaults, self._taken)
+        unreadable = (f"{path} cannot be read: {why}" for path, why in now.unreadable.items())
+        self._tell([*found.notes, *unreadable])
+        self._versions.want(found.editions)
+        self._catalogue.label(found.labels)
+        self._go_on()
+
+    def _lost(self, failure: Failure) -> None:
+        if not failure.check(OSError):
+            self.log.failure("a look at the models failed", failure)
+            return
+        self._tell([f"the models cannot be looked at: {failure.value}"])
+
+    def _tell(self, notes: Iterable[str]) -> None:
+        """Logs each note once, and again where it comes back."""
+        new = frozenset(notes)
+        for note in sorted(new - self._told):
+            self.log.warn("{note}", note=note)
+        self._told = new
+
+    def _go_on(self) -> None:
+        """Does what the versions ask for now, and tells what has changed."""
+        while self._looking.running and (edition := self._versions.to_drop()) is not None:
+            self._drop(edition)
+        if self._looking.running and (edition := self._versions.to_load()) is not None:
+            self._begin(edition)
+        if self._catalogue.stand(self._versions.standings):
+            self._changed()
+        if self._settled is not None and self._versions.is_settled:
+            settled, self._settled = self._settled, None
+            settled.callback(None)
+
+    def _begin(self, edition: Edition) -> None:
+        served = self._catalogue.served(edition.name)
+        self.log.info(
+            "model {model} version {version}: loading", model=edition.name, version=edition.version
+        )
+
+        def load() -> Model:
+            if edition.problem:
+                raise ModelUnusable(edition.problem)
+            return self._load(edition.settings, served)
+
+        loading = self._in_thread(load)
+        loading.addCallbacks(self._loaded, self._failed, (edition,), {}, (edition,))
+        loading.addErrback(self._faulty)
+
+    def _loaded(self, model: Model, edition: Edition) -> None:
+        self._models[edition] = model
+        self._serve(model)
+        self._versions.loaded(edition)
+        self._go_on()
+
+    def _failed(self, failure: Failure, edition: Edition) -> None:
+        error = failure.value
+        why = error.message if isinstance(error, SmlsError) else f"{failure.type}: {error}"
+        self.log.error(
+            "model {model} version {version} cannot be served: {why}",
+            model=edition.name,
+            version=edition.version,
+            why=why,
+            **({} if isinstance(error, SmlsError) else {"log_failure": failure}),
+        )
+        self._versions.failed(edition, why)
+        self._go_on()
+
+    def _drop(self, edition: Edition) -> None:
+        model = self._models.pop(edition)
+        self._catalogue.remove(model)
+
+        def unload() -> bool:
+            if model.workers.stop(self._drain_seconds):
+                model.runtime.unload()
+                return True
+            return False
+
+        dropping = self._in_thread(unload)
+        dropping.addCallbacks(self._dropped, self._stuck, (edition,), {}, (edition,))
+        dropping.addErrback(self._faulty)
+
+    def _dropped(self, is_gone: bool, edition: Edition) -> None:
+        if is_gone:
+            self.log.info(
+                "model {model} version {version}: unloaded",
+                model=edition.name,
+                version=edition.version,
+            )
+        else:
+            self.log.error(
+                "model {model} version {version} still runs after {seconds} s, and is left behind "
+                "with its memory",
+                model=edition.name,
+                version=edition.version,
+                seconds=self._drain_seconds,
+            )
+        self._versions.dropped(edition)
+        self._go_on()
+
+    def _stuck(self, failure: Failure, edition: Edition) -> None:
+        self.log.failure(
+            "model {model} version {version} could not be unloaded",
+            failure,
+            model=edition.name,
+            version=edition.version,
+        )
+        self._versions.dropped(edition)
+        self._go_on()
+
+    def _faulty(self, failure: Failure) -> None:
+        self.log.failure("the upkeep of the models failed", failure)
+
+    def _in_thread(self, work: Callable[..., Any], *given: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work, *given)

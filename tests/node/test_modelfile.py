@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smls.errors import ModelUnusable
+from smls_node.batcher import Limits
+from smls_node.modelfile import KEYS, ModelFile, parse
+from smls_node.settings import ModelSettings
+from smls_node.versions import Policy
+
+PATH = Path("models/flowers/smls.toml")
+
+WHOLE = """
+input_layer = "input"
+output_layer = "scores"
+input_mean = 127
+input_std = 127.5
+input_height = 224
+input_width = 192
+labels = "names.txt"
+operator_threads = 0
+runs = 2
+max_batch_size = 16
+max_queue_delay = 0.25
+allowed_batch_sizes = [4, 1]
+max_queue_size = 9
+max_queue_bytes = 1000
+versions = "specific:1,3"
+version_labels = {stable = 1, canary = 3}
+"""
+
+
+def test_every_key_is_taken_over() -> None:
+    told = parse(WHOLE, PATH)
+    assert told.policy == Policy(None, frozenset({1, 3}))
+    assert told.version_labels == {"stable": "1", "canary": "3"}
+    assert told.labels == "names.txt"
+    assert told.applied(ModelSettings(Path("g.pb"), name="flowers")) == ModelSettings(
+        Path("g.pb"),
+        name="flowers",
+        input_layer="input",
+        output_layer="scores",
+        mean=127.0,
+        std=127.5,
+        height=224,
+        width=192,
+        operator_threads=0,
+        runs=2,
+        limits=Limits(16, 0.25, (1, 4), 9, 1000),
+    )
+    assert all(f"{key} = " in WHOLE for key in KEYS)
+
+
+def test_what_is_not_said_stays() -> None:
+    before = ModelSettings(Path(), mean=3.0, runs=1, operator_threads=1, limits=Limits(8))
+    assert parse("", PATH) == ModelFile()
+    after = parse("max_queue_size = 5", PATH).applied(before)
+    assert (after.mean, after.runs, after.limits) == (3.0, 1, Limits(8, max_queue_size=5))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("runs =", "is no TOML file: "),
+        ("max_batch_sizes = 4", "max_batch_sizes: no such key; did you mean max_batch_size?"),
+        ("zzz = 4", "zzz: no such key; known are input_layer, "),
+        ("runs = 0", "runs: got 0, wanted a whole number 1-1024"),
+        ("runs = true", "runs: got True, wanted a whole number 1-1024"),
+        ("runs = 2", "operator_threads and runs go together"),
+        ("input_std = 0", "input_std: got 0, wanted a number other than 0"),
+        ("input_mean = nan", "input_mean: got nan, wanted a number"),
+        ('input_mean = "0"', "input_mean: got '0', wanted a number"),
+        ("max_queue_delay = -1", "max_queue_delay: got -1, wanted seconds, 0 or more"),
+        ("allowed_batch_sizes = []", r"allowed_batch_sizes: got \[\], wanted whole numbers"),
+        ("allowed_batch_sizes = [0]", r"allowed_batch_sizes: got \[0\], wanted whole numbers"),
+        ('labels = "../l.txt"', "labels: got '../l.txt', wanted the name of a file"),
+        ('versions = "newest"', "versions: got 'newest', wanted \"latest:N\""),
+        ("version_labels = {a = -1}", "version_labels: got {'a': -1}, wanted versions by label"),
+        ('version_labels = {"a b" = 1}', "version_labels: got {'a b': 1}, wanted"),
+    ],
+)
+def test_what_is_wrong_is_told_with_file_and_key(text: str, told: str) -> None:
+    with pytest.raises(ModelUnusable, match=told) as error:
+        parse(text, PATH)
+    assert error.value.message.startswith(str(PATH))
+
+
+@given(st.text(max_size=60))
+def test_no_text_whatever_does_worse_than_that(text: str) -> None:
+    with suppress(ModelUnusable):
+        assert isinstance(parse(text, PATH), ModelFile)

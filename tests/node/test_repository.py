@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smls.errors import ModelUnusable
+from smls_node.batcher import Limits
+from smls_node.repository import (
+    File,
+    Part,
+    Parts,
+    Seen,
+    Source,
+    Wanted,
+    check,
+    look,
+    settle,
+    wanted,
+)
+from smls_node.settings import ModelSettings
+
+ROOT = Path("/models")
+SOURCE = Source(ROOT)
+DEFAULTS = ModelSettings(Path())
+
+PARTS = [Part(ROOT / name, version) for name in "ab" for version in ("", "1", "2")]
+FILES = st.lists(st.builds(File, st.just("f"), st.integers(0, 1)), max_size=2).map(tuple)
+LOOKS = st.builds(
+    Seen,
+    st.dictionaries(st.sampled_from(PARTS), FILES),
+    st.dictionaries(st.sampled_from([ROOT / "a", ROOT / "b"]), st.just("why"), max_size=1),
+)
+
+
+def model(name: str = "m", toml: str | None = None, own: str = "", **versions: str) -> Parts:
+    """A model's folder with these files, and those of each version given as ``v1="a.pb b.txt"``."""
+    settings = [] if toml is None else [File("smls.toml", text=toml)]
+    parts = {Part(ROOT / name): (*map(File, own.split()), *settings)}
+    for version, files in versions.items():
+        parts[Part(ROOT / name, version[1:])] = tuple(map(File, files.split()))
+    return parts
+
+
+def of(parts: Parts, *, taken: tuple[str, ...] = ()) -> Wanted:
+    return wanted(parts, [SOURCE], DEFAULTS, taken)
+
+
+@given(st.lists(LOOKS, min_size=2, max_size=6))
+def test_what_counts_was_found_by_two_looks_in_a_row(looks: list[Seen]) -> None:
+    settled: Parts = {}
+    for index in range(1, len(looks)):
+        before, now = looks[index - 1 : index + 1]
+        after = settle(settled, before, now)
+        for part in PARTS:
+            if part.model in {*before.unreadable, *now.unreadable}:
+                assert after.get(part) == settled.get(part)
+            elif before.parts.get(part) == now.parts.get(part):
+                assert after.get(part) == now.parts.get(part)
+            else:
+                assert after.get(part) == settled.get(part)
+        settled = after
+
+
+def test_the_latest_version_is_wanted_with_its_graph_and_labels() -> None:
+    found = of(model(v1="g.pb labels.txt", v010="g.pb labels.txt", v9="g.pb labels.txt"))
+    (edition,) = found.editions
+    assert (edition.name, edition.version, edition.problem) == ("m", "10", "")
+    assert edition.settings.graph == ROOT / "m/010/g.pb"
+    assert edition.settings.labels == ROOT / "m/010/labels.txt"
+    assert found.notes == ()
+
+
+def test_labels_and_settings_may_be_the_models() -> None:
+    toml = 'versions = "all"\nmax_batch_size = 3\nversion_labels = {stable = 1}'
+    found = of(model(toml=toml, own="my_labels_en.txt", v1="g.pb", v2="g.pb labels.txt"))
+    first, second = found.editions
+    assert first.settings.labels == ROOT / "m/my_labels_en.txt"
+    assert second.settings.labels == ROOT / "m/2/labels.txt"
+    assert first.settings.limits == second.settings.limits == Limits(3)
+    assert found.labels == {"m": {"stable": "1"}}
+
+
+def test_a_model_without_versions_is_its_first() -> None:
+    (edition,) = of(model(toml="", own="model.pb other.pb labels.txt")).editions
+    assert (edition.version, edition.settings.graph) == ("1", ROOT / "m/model.pb")
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        (model(v1="labels.txt"), "/models/m/1: got none, wanted one frozen graph"),
+        (model(v1="a.pb b.pb labels.txt"), "/models/m/1: got a.pb, b.pb, wanted one"),
+        (model(v1="saved_model.pb"), "a SavedModel, which is not served yet"),
+        (model(v1="a.pb"), "/models/m/1: its labels, labels.txt, are neither there nor in"),
+        (model(v1="a.pb a_labels.txt b_labels.txt"), "got a_labels.txt, b_labels.txt, wanted one"),
+        (model(toml='labels = "x.txt"', v1="a.pb labels.txt"), "its labels, x.txt, are neither"),
+        (model(toml="surplus = 1", v1="a.pb labels.txt"), "/models/m/smls.toml: surplus: no such"),
+        (model(v1="a.pb labels.txt", v01="a.pb labels.txt"), "are one version"),
+    ],
+)
+def test_a_version_that_cannot_be_loaded_says_why(parts: Parts, told: str) -> None:
+    (edition,) = of(parts).editions
+    assert told in edition.problem
+
+
+def test_what_is_not_served_is_noted() -> None:
+    assert "holds no version" in of(model(v1="")).notes[0]
+    assert "wanted a name like" in of(model("bad name", v1="a.pb labels.txt")).notes[0]
+    assert "a --graph is model m already" in of(model(v1="a.pb l"), taken=("m",)).notes[0]
+    there = of(model(toml='versions = "specific:1,4"', v1="a.pb labels.txt"))
+    assert "there is no version 4" in there.notes[0]
+    assert [each.version for each in there.editions] == ["1"]
+    other = Path("/others")
+    twice = {**model(v1="a.pb labels.txt"), Part(other / "m"): (), Part(other / "m", "2"): ()}
+    found = wanted(twice, [SOURCE, Source(other)], DEFAULTS)
+    assert [each.version for each in found.editions] == ["1"]
+    assert found.notes == ("/others/m is not served: /models/m is model m already",)
+
+
+def test_other_files_or_settings_are_another_edition_and_the_rest_is_not() -> None:
+    def edition(toml: str, size: int, readme: int) -> object:
+        files = (File("README", readme), File("a.pb", size), File("labels.txt"))
+        return of({**model(toml=toml), Part(ROOT / "m", "1"): files}).editions[0]
+
+    before = edition("", 1, 1)
+    assert edition("version_labels = {a = 1}", 1, 2) == before
+    assert edition("", 2, 1) != before
+    assert edition("max_batch_size = 2", 1, 1) != before
+
+
+def test_a_look_at_real_folders(tmp_path: Path) -> None:
+    version = tmp_path / "m" / "1"
+    version.mkdir(parents=True)
+    (version / "a.pb").write_bytes(b"graph")
+    (version / ".hidden").write_bytes(b"")
+    (tmp_path / "m" / "variables").mkdir()
+    (tmp_path / "m" / "smls.toml").write_text("runs = 1")
+    (tmp_path / ".draft" / "1").mkdir(parents=True)
+    (tmp_path / "README").write_text("of nobody")
+    (tmp_path / "m" / "2").symlink_to("1")
+    seen = look([Source(tmp_path)])
+    assert seen == look([Source(tmp_path / "m", is_model=True)])
+    model = tmp_path / "m"
+    assert seen.parts.keys() == {Part(model), Part(model, "1"), Part(model, "2")}
+    assert [(each.name, each.text) for each in seen.parts[Part(model)]] == [
+        ("smls.toml", "runs = 1")
+    ]
+    (graph,) = seen.parts[Part(model, "1")]
+    assert (graph.name, graph.size) == ("a.pb", 5)
+    os.utime(version / "a.pb", ns=(1, 1))
+    assert look([Source(tmp_path)]).parts[Part(model, "1")] != (graph,)
+    with pytest.raises(OSError, match="absent"):
+        look([Source(tmp_path / "absent")])
+
+
+def test_what_is_no_source_is_told(tmp_path: Path) -> None:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    check([Source(tmp_path), Source(tmp_path / "m", is_model=True)])
+    with pytest.raises(ModelUnusable, match="there is no such folder"):
+        check([Source(tmp_path / "absent")])
+    with pytest.raises(ModelUnusable, match="holds neither versions"):
+        check([Source(tmp_path, is_model=True)])

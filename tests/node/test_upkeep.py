@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: MIT
+"""Models in real folders, kept up with threads that run at once and models of no library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
+
+from smls.errors import BadRequest, ModelNotFound
+from smls_node.batcher import Limits
+from smls_node.batchtime import BatchTime
+from smls_node.catalogue import Catalogue, Model
+from smls_node.repository import Source
+from smls_node.settings import ModelSettings
+from smls_node.upkeep import LOOK_SECONDS, Upkeep
+from tests.node.memory import Brightness, model
+
+
+class Inline(Clock):
+    """A reactor whose threads do at once what they are given."""
+
+    def getThreadPool(self) -> Inline:
+        return self
+
+    def callFromThread(self, call: Callable[..., Any], *given: Any) -> None:
+        call(*given)
+
+    def callInThreadWithCallback(
+        self, on_result: Callable[..., Any], call: Callable[..., Any], *given: Any, **named: Any
+    ) -> None:
+        try:
+            result = call(*given, **named)
+        except Exception:
+            on_result(False, Failure())
+        else:
+            on_result(True, result)
+
+
+class Unloaded(Brightness):
+    """A model that notes whether it was unloaded."""
+
+    gone = False
+
+    def unload(self) -> None:
+        self.gone = True
+
+
+class Kept:
+    """A folder ``models`` that is kept up with, from the second look on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.models = folder / "models"
+        self.models.mkdir()
+        self.reactor = Inline()
+        self.catalogue = Catalogue()
+        self.loads: list[tuple[str, str | None]] = []
+        self.changes = 0
+        self.during: Callable[[ModelSettings], None] = lambda settings: None
+        self.upkeep = Upkeep(
+            self.reactor,
+            [Source(self.models)],
+            ModelSettings(Path()),
+            self.catalogue,
+            load=self.load,
+            serve=self.catalogue.add,
+            changed=self.change,
+            drain_seconds=0.01,
+        )
+
+    def load(self, settings: ModelSettings, served: Model | None) -> Model:
+        self.loads.append((settings.version, served and served.version))
+        self.during(settings)
+        named = model(str(settings.name), settings.version, Unloaded())
+        return named.on(self.reactor, 1, Limits(), BatchTime())
+
+    def change(self) -> None:
+        self.changes += 1
+
+    def put(self, version: str, name: str = "m") -> Path:
+        folder = self.models / name / version
+        folder.mkdir(parents=True)
+        (folder / "g.pb").write_bytes(b"graph")
+        (folder / "labels.txt").write_bytes(b"labels")
+        return folder
+
+    def start(self) -> list[None]:
+        ready: list[None] = []
+        self.upkeep.start().addCallback(ready.append)
+        self.look()
+        return ready
+
+    def look(self, times: int = 1) -> None:
+        self.reactor.pump([LOOK_SECONDS] * times)
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {each.version: each.state for each in self.catalogue.records()}
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path)
+
+
+def test_it_is_ready_once_what_was_there_is_loaded(kept: Kept) -> None:
+    kept.put("1")
+    kept.put("2")
+    ready: list[None] = []
+    kept.upkeep.start().addCallback(ready.append)
+    assert (ready, kept.loads) == ([], [])
+    kept.look()
+    assert (ready, kept.loads, kept.states) == ([None], [("2", None)], {"2": "AVAILABLE"})
+
+
+def test_an_empty_folder_is_ready_too(kept: Kept) -> None:
+    assert kept.start() == [None]
+
+
+def test_a_new_version_is_loaded_before_the_old_one_goes(kept: Kept) -> None:
+    kept.put("1")
+    kept.start()
+    old = kept.catalogue.find("m")
+    changes = kept.changes
+    kept.put("2")
+    found: list[str] = []
+    kept.during = lambda settings: found.append(kept.catalogue.find("m").version)
+    kept.look(2)
+    assert found == ["1"]
+    assert kept.loads[-1] == ("2", "1")
+    assert kept.catalogue.find("m").version == "2"
+    assert old.runtime.gone  # type: ignore[attr-defined]
+    assert kept.states == {"2": "AVAILABLE"}
+    assert kept.changes > changes
+    kept.look(5)
+    assert len(kept.loads) == 2
+
+
+def test_files_that_change_are_the_version_anew(kept: Kept) -> None:
+    folder = kept.put("1")
+    kept.start()
+    old = kept.catalogue.find("m")
+    (folder / "g.pb").write_bytes(b"another graph")
+    kept.look(2)
+    assert kept.catalogue.find("m") is not old
+    assert old.runtime.gone  # type: ignore[attr-defined]
+    assert kept.states == {"1": "AVAILABLE"}
+
+
+def test_a_load_that_raises_anything_leaves_the_old_one(kept: Kept) -> None:
+    kept.put("1")
+    kept.start()
+    folder = kept.put("2")
+
+    def explode(settings: ModelSettings) -> None:
+        raise MemoryError("too large")
+
+    kept.during = explode
+    with capturedLogs() as events:
+        kept.look(5)
+    assert kept.states == {"1": "AVAILABLE", "2": "END"}
+    (absent,) = kept.catalogue.absent
+    assert "MemoryError" in absent.why
+    assert "too large" in absent.why
+    assert [each["why"] for each in events if "why" in each] == [absent.why]
+    kept.during = lambda settings: None
+    (folder / "g.pb").write_bytes(b"smaller")
+    kept.look(2)
+    assert kept.states == {"2": "AVAILABLE"}
+
+
+def test_a_model_that_hangs_is_left_behind_and_never_unloaded_under_its_run(kept: Kept) -> None:
+    kept.put("1")
+    kept.start()
+    old = kept.catalogue.find("m")
+    old.workers.stop = lambda seconds: False  # type: ignore[method-assign, assignment]
+    kept.put("2")
+    with capturedLogs() as events:
+        kept.look(2)
+    assert not old.runtime.gone  # type: ignore[attr-defined]
+    assert any("is left behind" in each["log_format"] for each in events if "seconds" in each)
+    assert kept.states == {"2": "AVAILABLE"}
+
+
+def test_a_folder_that_cannot_be_looked_at_changes_nothing(kept: Kept) -> None:
+    kept.put("1")
+    kept.start()
+    with capturedLogs() as events:
+        kept.models.rename(kept.models.parent / "away")
+        kept.look(5)
+        assert kept.states == {"1": "AVAILABLE"}
+        (kept.models.parent / "away").rename(kept.models)
+        kept.look(2)
+        assert [each["note"] for each in events if "note" in each] != []
+        (kept.models / "m").rename(kept.models / ".m")
+        kept.look(3)
+    assert kept.states == {}
+    assert len([each for each in events if "cannot be looked at" in str(each.get("note"))]) == 1
+
+
+def test_labels_lead_to_versions(kept: Kept) -> None:
+    kept.put("1")
+    kept.put("2")
+    settings = kept.models / "m" / "smls.toml"
+    settings.write_text('versions = "all"\nversion_labels = {stable = 1, canary = 2, next = 3}')
+    kept.start()
+    find = kept.catalogue.find
+    assert (find("m").version, find("m", label="stable").version) == ("2", "1")
+    assert {each.version: each.labels for each in kept.catalogue.records()} == {
+        "1": ("stable",),
+        "2": ("canary",),
+    }
+    with pytest.raises(ModelNotFound, match="label: got 'beta', wanted one of stable, canary"):
+        find("m", label="beta")
+    with pytest.raises(ModelNotFound, match="version: got '3', wanted one of 1, 2"):
+        find("m", label="next")
+    with pytest.raises(BadRequest, match="wanted one of them"):
+        find("m", "1", "stable")
+    loads, changes = len(kept.loads), kept.changes
+    settings.write_text('versions = "all"\nversion_labels = {stable = 2}')
+    kept.look(2)
+    assert find("m", label="stable").version == "2"
+    assert (len(kept.loads), kept.changes) == (loads, changes + 1)
+
+
+def test_who_has_stopped_looks_no_more(kept: Kept) -> None:
+    kept.put("1")
+    kept.start()
+    kept.upkeep.stop()
+    kept.put("2")
+    kept.look(5)
+    assert kept.states == {"1": "AVAILABLE"}
+    assert not kept.upkeep.is_busy
+
+
+def test_a_model_replaced_in_place_is_not_removed_by_the_old_ones_end() -> None:
+    clock, catalogue = Clock(), Catalogue()
+    first, second = (model("m").on(clock, 1, Limits(), BatchTime()) for _ in range(2))
+    catalogue.add(first)
+    catalogue.add(second)
+    catalogue.remove(first)
+    assert catalogue.find("m") is second
+    catalogue.remove(evolve(second))
+    assert catalogue.models == (second,)

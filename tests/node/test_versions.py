@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from smls_node.settings import ModelSettings
+from smls_node.versions import Edition, Policy, State, Versions, policy_from
+
+
+def edition(name: str, version: int, stamp: int = 0) -> Edition:
+    return Edition(ModelSettings(Path("g.pb"), name=name, version=str(version)), (stamp,))
+
+
+MODELS = ("a", "b")
+
+PILES = st.lists(
+    st.builds(edition, st.sampled_from(MODELS), st.integers(1, 3), st.integers(0, 1)),
+    max_size=4,
+    unique_by=lambda each: (each.name, each.version),
+)
+"""What may be wanted at once: one edition a version."""
+
+
+class Lives(RuleBasedStateMachine):
+    """Anything may be wanted, and any load may fail, at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.versions = Versions()
+        self.wanted: list[Edition] = []
+        self.loading: Edition | None = None
+        self.dropping: list[Edition] = []
+        self.there: set[Edition] = set()
+
+    @rule(pile=PILES)
+    def want(self, pile: list[Edition]) -> None:
+        self.wanted = pile
+        self.versions.want(pile)
+
+    @rule()
+    def load(self) -> None:
+        found = self.versions.to_load()
+        if found is not None:
+            assert self.loading is None
+            assert found in self.wanted
+            assert found not in self.there
+            self.loading = found
+
+    @precondition(lambda self: self.loading is not None)
+    @rule(works=st.booleans())
+    def end_load(self, works: bool) -> None:
+        assert self.loading is not None
+        loading, self.loading = self.loading, None
+        if works:
+            self.versions.loaded(loading)
+            self.there.add(loading)
+        else:
+            self.versions.failed(loading, "broken")
+
+    @rule()
+    def drop(self) -> None:
+        found = self.versions.to_drop()
+        if found is not None:
+            assert found not in self.wanted
+            self.there.remove(found)
+            self.dropping.append(found)
+            wanted = [each for each in self.wanted if each.name == found.name]
+            # Whoever asks for the model, or for the version if it is still to be there, finds it.
+            assert not wanted or any(each in self.there for each in wanted)
+            own = [each for each in wanted if each.version == found.version]
+            assert all(each in self.there for each in own)
+
+    @precondition(lambda self: self.dropping)
+    @rule(data=st.data())
+    def end_drop(self, data: st.DataObject) -> None:
+        gone = data.draw(st.sampled_from(self.dropping))
+        self.dropping.remove(gone)
+        self.versions.dropped(gone)
+
+    @invariant()
+    def what_is_shown_is_so(self) -> None:
+        states = [each.state for each in self.versions.standings]
+        assert states.count(State.AVAILABLE) == len(self.there)
+        assert states.count(State.UNLOADING) == len(self.dropping)
+        assert states.count(State.LOADING) == (self.loading is not None)
+        for each in self.versions.standings:
+            assert bool(each.why) == (each.state is State.END)
+
+    def teardown(self) -> None:
+        """Left alone, it ends with all that is wanted there or failed, and with little else."""
+        for _ in range(100):
+            self.load()
+            self.drop()
+            if self.loading is not None:
+                self.end_load(works=True)
+            for gone in list(self.dropping):
+                self.dropping.remove(gone)
+                self.versions.dropped(gone)
+        assert self.versions.is_settled
+        failed = {each for each in self.wanted if each not in self.there}
+        standings = self.versions.standings
+        assert len([each for each in standings if each.state is State.END]) == len(failed)
+        for name in MODELS:
+            wanted = {each for each in self.wanted if each.name == name}
+            if not wanted & failed:
+                assert {each for each in self.there if each.name == name} == wanted
+
+
+TestLives = Lives.TestCase
+
+
+def test_the_new_version_is_there_before_the_old_one_goes() -> None:
+    versions, old, new = Versions(), edition("a", 1), edition("a", 2)
+    versions.want([old])
+    assert versions.to_load() == old
+    versions.loaded(old)
+    versions.want([new])
+    assert versions.to_drop() is None
+    assert versions.to_load() == new
+    assert versions.to_drop() is None
+    versions.loaded(new)
+    assert versions.to_drop() == old
+    assert not versions.is_settled
+    versions.dropped(old)
+    assert [(each.version, each.state) for each in versions.standings] == [("2", State.AVAILABLE)]
+
+
+def test_what_failed_is_tried_again_when_it_has_changed() -> None:
+    versions, old, bad = Versions(), edition("a", 1), edition("a", 2)
+    versions.want([old])
+    versions.loaded(versions.to_load() or old)
+    versions.want([bad])
+    versions.failed(versions.to_load() or bad, "truncated")
+    for _ in range(3):
+        versions.want([bad])
+        assert versions.to_load() is versions.to_drop() is None
+    assert [each.why for each in versions.standings] == ["", "truncated"]
+    mended = edition("a", 2, stamp=1)
+    versions.want([mended])
+    assert versions.to_load() == mended
+    versions.loaded(mended)
+    assert versions.to_drop() == old
+
+
+@given(st.sets(st.integers(0, 50), max_size=10), st.integers(1, 12))
+def test_the_latest_are_the_greatest_numbers(there: set[int], count: int) -> None:
+    chosen = policy_from(f"latest:{count}").chosen(there)
+    assert len(chosen) == min(count, len(there))
+    assert all(other < min(chosen) for other in there - set(chosen))
+    assert set(policy_from("all").chosen(there)) == there
+    assert set(policy_from("specific:3,5").chosen(there)) == there & {3, 5}
+    assert Policy().chosen(there) == tuple(sorted(there)[-1:])
+
+
+@pytest.mark.parametrize("text", ["", "latest", "latest:0", "latest:-1", "specific:", "ALL", "1"])
+def test_what_is_no_policy_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        policy_from(text)
