@@ -9,7 +9,6 @@ from math import ceil
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes
 
-import orjson
 from attrs import frozen
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -127,6 +126,8 @@ def json_answer(
     value: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()
 ) -> Answer:
     """``value`` as a JSON answer that ends in a newline, for people with ``curl``."""
+    import orjson
+
     return Answer(status, orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE), headers=headers)
 
 

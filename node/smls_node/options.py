@@ -112,7 +112,7 @@ class ServedModelOptions(ModelOptions):
 
     def opt_max_queue_delay(self, value: str) -> None:
         """Seconds that a batch which is not full waits for more images. [default: 0]"""
-        self._limit(max_queue_delay=_read(program.seconds("max-queue-delay"), value))
+        self._limit(max_queue_delay=_read(program.seconds("max-queue-delay", or_none=True), value))
 
     def opt_allowed_batch_sizes(self, value: str) -> None:
         """Sizes that batches are padded to, such as 1,4,16."""

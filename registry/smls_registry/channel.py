@@ -36,7 +36,8 @@ class RegistryChannel(LimitedChannel):
     def dataReceived(self, data: bytes) -> None:
         if self._lost is not None:
             return
-        if data == self._renewal and not self.requests:
+        is_alone = not (self.requests or self.paused or self._buffer)
+        if data and data == self._renewal and is_alone:
             answer = self._repeat()
             if answer is not None:
                 self.resetTimeout()  # type: ignore[no-untyped-call]

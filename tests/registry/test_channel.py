@@ -2,6 +2,7 @@
 """Renewals on a kept connection, over HTTP in memory."""
 
 import json
+import re
 
 import pytest
 from twisted.internet.task import Clock
@@ -97,13 +98,28 @@ def test_renewals_in_pieces_are_read_as_ever(site, cut):
         assert parse(connection.send(RENEWAL[cut:])).status in (200, 201)
 
 
-def test_several_requests_in_one_piece_are_all_answered(site):
+def test_several_requests_in_one_piece_are_all_answered(site, clock):
     connection = Connection(site)
     health = request("GET", "/healthz")
     for _ in range(3):
         for data in (RENEWAL + health, RENEWAL + RENEWAL, health + RENEWAL):
             connection.transport.clear()
-            assert connection.send(data).count(b"HTTP/1.1 20") == 2
+            connection.send(data)
+            clock.advance(0)
+            assert connection.transport.value().count(b"HTTP/1.1 20") == 2
+
+
+def test_a_renewal_waits_for_what_was_sent_ahead_of_it(site, clock):
+    connection = Connection(site)
+    say(connection)
+    say(connection)
+    connection.transport.clear()
+    connection.send(request("GET", "/healthz") * 2)
+    connection.send(RENEWAL)
+    clock.advance(0)
+    clock.advance(0)
+    bodies = re.findall(rb'\{"(status|id)"', connection.transport.value())
+    assert bodies == [b"status", b"status", b"id"]
 
 
 def test_another_request_on_the_connection_is_read(site):

@@ -13,7 +13,6 @@ from twisted.python import usage
 from smls import program
 from smls.errors import MissingExtra, SmlsError
 from smls.folders import cache_folder
-from smls_node.acceleration import WITHIN
 from smls_node.options import ModelOptions
 
 COMMAND = "smls-node accelerate"
@@ -69,7 +68,7 @@ class Options(ModelOptions):
             raise usage.UsageError(f"got {len(self['models'])} models, wanted one: MODEL.pb")
         wanted = self["precisions"] or ("f32,bf16" if self["images"] else "f32")
         self["precisions"] = tuple(wanted.split(","))
-        unknown = set(self["precisions"]) - set(WITHIN)
+        unknown = set(self["precisions"]) - {"f32", "bf16"}
         if unknown:
             raise usage.UsageError(f"--precisions: got {unknown.pop()!r}, wanted f32 or bf16")
 
@@ -95,10 +94,11 @@ def _prove(options: Options) -> None:
     from smls_node import acceleration, proving
     from smls_node.loading import files_of
 
+    bounds = acceleration.WITHIN
     files = files_of(options["models"][0])
     findings = Path(options["findings"] or cache_folder() / "findings")
     within = {
-        precision: options["within"] or WITHIN[precision] if precision != "f32" else WITHIN["f32"]
+        precision: bounds[precision] if precision == "f32" else options["within"] or bounds["bf16"]
         for precision in options["precisions"]
     }
     proof = proving.prove(files, findings, _images(options["images"]), within)
