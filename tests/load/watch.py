@@ -43,7 +43,11 @@ class Watch:
 
     def resident_mb(self) -> float:
         """Its memory, in MB."""
-        (line,) = (line for line in (self._proc / "status").open() if line.startswith("VmRSS:"))
+        (line,) = (
+            line
+            for line in (self._proc / "status").read_text().splitlines()
+            if line.startswith("VmRSS:")
+        )
         return int(line.split()[1]) / 1000
 
     def waiting(self) -> dict[str, tuple[int, int]]:
