@@ -10,41 +10,44 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from bench import processes
+from smls.tensors import Tensors, TensorSpec
 from smls_node import embedded
-from smls_node.images import PixelSpec
-from smls_node.runtimes import GraphFiles, Runtime, Signature, tensorflow
+from smls_node.runtimes import GraphFiles, Runtime, tensorflow
 from smls_node.runtimes.apart import Apart
+from smls_node.signature import DEFAULT, Signature
 
 ROUNDS = 15
 SECONDS = 0.2
 
 
-class Stacking:
-    """Puts its batch together, as a session would, and gives 1000 scores an image."""
+class Scores:
+    """Gives 1000 scores an image at no cost."""
 
     process = ""
 
     def __init__(self, side: int) -> None:
-        self.signature = Signature(PixelSpec(side, side), 1000, batches=True)
-        self.example: Any = np.random.default_rng(0).random((side, side, 3), np.float32)
+        takes = TensorSpec("image", "FP32", (-1, side, side, 3))
+        gives = TensorSpec("scores", "FP32", (-1, 1000))
+        self.signatures = {DEFAULT: Signature((takes,), (gives,))}
+        self.example = {"image": np.random.default_rng(0).random((1, side, side, 3), np.float32)}
 
-    def infer(self, inputs: Sequence[Any]) -> Any:
-        batch = np.stack(inputs)
-        return np.full((len(batch), 1000), batch[0, 0, 0, 0], np.float32)
+    def infer(self, inputs: Tensors, signature: str, parameters: Mapping[str, Any]) -> Tensors:
+        batch = inputs["image"]
+        return {"scores": np.full((len(batch), 1000), batch[0, 0, 0, 0], np.float32)}
 
     def unload(self) -> None: ...
 
 
-def load(side: int) -> Stacking:
+def load(side: int) -> Scores:
     """Found by its name in the process apart."""
-    return Stacking(side)
+    return Scores(side)
 
 
 def main() -> int:
@@ -70,7 +73,9 @@ def main() -> int:
         figures: dict[Runtime, list[float]] = {here: [], there: []}
         for _ in range(ROUNDS):
             for model in (here, there):
-                batch = [model.example.copy() for _ in range(size)]  # type: ignore[union-attr]
+                batch = {
+                    name: np.concatenate([array] * size) for name, array in model.example.items()
+                }
                 figures[model].append(_microseconds(model, batch))
         usual, other = (statistics.median(each) for each in figures.values())
         print(f"| {name} | {usual:.0f} | {other:.0f} | {other - usual:+.0f} |")
@@ -80,13 +85,13 @@ def main() -> int:
     return 0
 
 
-def _microseconds(model: Runtime, batch: list[Any]) -> float:
+def _microseconds(model: Runtime, batch: Tensors) -> float:
     """The median time of a run."""
-    model.infer(batch)
+    model.infer(batch, DEFAULT, {})
     taken = []
     end = time.perf_counter() + SECONDS
     while (begun := time.perf_counter()) < end:
-        model.infer(batch)
+        model.infer(batch, DEFAULT, {})
         taken.append(time.perf_counter() - begun)
     return statistics.median(taken) * 1e6
 

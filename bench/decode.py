@@ -20,6 +20,7 @@ import numpy as np
 
 from smls_node import embedded, images
 from smls_node.runtimes import GraphFiles, tensorflow
+from smls_node.tasks import image_task
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (640, 1000, 1600)
@@ -33,8 +34,9 @@ def main() -> int:
     options = parser.parse_args()
     training = _training_program()
     model = tensorflow.load(GraphFiles(embedded.GRAPH))
-    spec = model.signature.pixels
-    assert spec is not None
+    task = image_task(model.signatures)
+    assert task is not None
+    assert task.pixels is not None
     print("| px | images | same best label | score moves, mean | at most | scaled ms | exact ms |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for size in SIZES:
@@ -45,9 +47,9 @@ def main() -> int:
             decoded = []
             for data in files:
                 begun = time.perf_counter()
-                decoded.append(images.decode(data, spec, MOST_PIXELS, exact=exact))
+                decoded.append(images.decode(data, task.pixels, MOST_PIXELS, exact=exact))
                 cost[exact].append((time.perf_counter() - begun) * 1000)
-            rows[exact] = model.infer(decoded)
+            rows[exact] = model.infer({task.input: np.stack(decoded)})[task.output]
         same = np.mean(rows[True].argmax(axis=1) == rows[False].argmax(axis=1))
         moved = np.abs(rows[True] - rows[False])
         print(

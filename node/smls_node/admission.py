@@ -15,18 +15,20 @@ MARGIN = 1.1
 """Estimates are missed by some per cent; a request let in should be answered in time."""
 
 
-def expected_seconds(batcher: Batcher, priority: int, now: float) -> float:
-    """Seconds until a new request of ``priority`` would be answered.
+def expected_seconds(batcher: Batcher, priority: int, now: float, rows: int = 1) -> float:
+    """Seconds until a new request of ``priority`` and so many rows would be answered.
 
     What waits before it is run in full batches, by all workers side by side; then its own batch.
     """
     size, time = batcher.largest(), batcher.time
     rounds, rest = divmod(batcher.ahead_of(priority), size * batcher.workers)
-    own = min(size, rest // batcher.workers + 1)
+    own = max(rows, min(size, rest // batcher.workers + rows))
     return batcher.until_free(now) + rounds * time.seconds(size) + time.seconds(own)
 
 
-def refusal(batcher: Batcher, priority: int, deadline: float, now: float) -> Overloaded | None:
+def refusal(
+    batcher: Batcher, priority: int, deadline: float, now: float, rows: int = 1
+) -> Overloaded | None:
     """Why the request is not let in, where it is not.
 
     A request that finds an idle worker is always let in: to try costs nothing, and what was
@@ -34,7 +36,7 @@ def refusal(batcher: Batcher, priority: int, deadline: float, now: float) -> Ove
     """
     if batcher.idle > 0 and batcher.waiting == 0:
         return None
-    expected = expected_seconds(batcher, priority, now)
+    expected = expected_seconds(batcher, priority, now, rows)
     late = now + expected * MARGIN - deadline
     if late <= 0:
         return None
@@ -49,11 +51,11 @@ def full(batcher: Batcher, priority: int, now: float) -> Overloaded:
 
 def _overloaded(batcher: Batcher, expected: float, late: float, problem: str) -> Overloaded:
     return Overloaded(
-        f"the queue is too long: {batcher.waiting} wait, {batcher.running} run, an answer would "
-        f"take {expected:.3f} s; {problem}",
+        f"the queue is too long: {batcher.waiting_rows} wait, {batcher.running} run, an answer "
+        f"would take {expected:.3f} s; {problem}",
         retry_after_seconds=late,
         details={
-            "waiting": batcher.waiting,
+            "waiting": batcher.waiting_rows,
             "running": batcher.running,
             "expected_ms": round(expected * 1000, 1),
         },

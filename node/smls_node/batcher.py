@@ -7,9 +7,10 @@ The laws of the queue:
   worker, unless the operator asked for it with ``max_queue_delay``.
 - Among requests of one priority the earliest deadline goes first, and of two with the same
   deadline the one that came first. A smaller priority number goes before a larger one.
-- A batch is no larger than pays off by the learnt batch time, than its most urgent request can
-  afford, and than its share where several workers are idle. One that is not full has a round
-  size (``round_size``).
+- A request has one row or several, and is never cut: sizes count rows. A batch is no larger than
+  pays off by the learnt batch time, than its most urgent request can afford, and than its share
+  where several workers are idle; a request that is larger by itself is a batch by itself. One
+  that is not full has a round size (``round_size``) where its requests allow it.
 - Every request leaves exactly once: in a batch, expired, or cancelled.
 - The queue is bounded in requests and in bytes, and what has left it is not held on to.
 
@@ -66,10 +67,15 @@ class Limits:
     max_queue_bytes: int = 1 << 30
 
     @property
+    def bound(self) -> int | None:
+        """The most rows that the operator lets a batch, and so a request, have."""
+        told = [size for size in (self.max_batch_size, *self.allowed_batch_sizes[-1:]) if size]
+        return min(told, default=None)
+
+    @property
     def largest(self) -> int:
-        """The most that a batch may hold."""
-        most = self.max_batch_size or MAX_BATCH_SIZE
-        return min(most, max(self.allowed_batch_sizes, default=most))
+        """The most rows that a batch of several requests may hold."""
+        return self.bound or MAX_BATCH_SIZE
 
     def padded(self, size: int) -> int:
         """The size that a batch of ``size`` is run with."""
@@ -84,15 +90,17 @@ class Item:
     deadline: float
     priority: int
     size_bytes: int
+    rows: int
     added: float
     waiting: bool = field(default=True, init=False)
 
 
 @frozen(eq=False)
 class Batch:
-    """Items to run together, padded to ``padded`` of them, and why there are not more."""
+    """Items to run together, their rows padded to ``padded``, and why there are not more."""
 
     items: tuple[Item, ...]
+    rows: int
     padded: int
     cut: Cut
 
@@ -119,16 +127,18 @@ class Batcher:
         self.time = time
         self.workers = workers
         self.waiting = 0
+        self.waiting_rows = 0
         self.waiting_bytes = 0
         self._running: dict[Batch, float] = {}
         self._heaps: dict[int, list[tuple[float, int, Item]]] = {}
         self._levels: Counter[int] = Counter()
+        self._rows: Counter[int] = Counter()
         self._sequence = 0
 
     @property
     def running(self) -> int:
-        """How many requests are in batches that run."""
-        return sum(len(batch.items) for batch in self._running)
+        """How many rows are in batches that run."""
+        return sum(batch.rows for batch in self._running)
 
     @property
     def idle(self) -> int:
@@ -136,7 +146,14 @@ class Batcher:
         return self.workers - len(self._running)
 
     def add(
-        self, work: Any, now: float, *, deadline: float, priority: int, size_bytes: int
+        self,
+        work: Any,
+        now: float,
+        *,
+        deadline: float,
+        priority: int,
+        size_bytes: int,
+        rows: int = 1,
     ) -> Item:
         """Queues ``work``.
 
@@ -146,12 +163,14 @@ class Batcher:
             self.waiting and self.waiting_bytes + size_bytes > self.limits.max_queue_bytes
         ):
             raise QueueFull
-        item = Item(work, deadline, priority, size_bytes, now)
+        item = Item(work, deadline, priority, size_bytes, rows, now)
         self._sequence += 1
         heap = self._heaps.setdefault(priority, [])
         heapq.heappush(heap, (deadline, self._sequence, item))
         self._levels[priority] += 1
+        self._rows[priority] += rows
         self.waiting += 1
+        self.waiting_rows += rows
         self.waiting_bytes += size_bytes
         return item
 
@@ -187,8 +206,8 @@ class Batcher:
         return expired
 
     def ahead_of(self, priority: int) -> int:
-        """How many wait that may go before a new request of ``priority``."""
-        return sum(count for level, count in self._levels.items() if level <= priority)
+        """How many rows wait that may go before a new request of ``priority``."""
+        return sum(rows for level, rows in self._rows.items() if level <= priority)
 
     def largest(self) -> int:
         """The largest batch that is cut: the bound, or what pays off by the learnt time."""
@@ -212,8 +231,8 @@ class Batcher:
         """How busy the model is."""
         running = self.running
         return LoadReport(
-            in_flight=self.waiting + running,
-            queue=self.waiting,
+            in_flight=self.waiting_rows + running,
+            queue=self.waiting_rows,
             busy_ms=self.until_free(now) * 1000,
             a_ms=self.time.a * 1000,
             b_ms=self.time.b * 1000,
@@ -226,7 +245,7 @@ class Batcher:
         never while nothing waits."""
         if self.waiting == 0:
             return None
-        if self.limits.max_queue_delay == 0 or self.waiting >= self.largest():
+        if self.limits.max_queue_delay == 0 or self.waiting_rows >= self.largest():
             return now
         oldest = min(item.added for _, _, item in self._queued())
         return max(now, oldest + self.limits.max_queue_delay)
@@ -237,24 +256,28 @@ class Batcher:
         if ready is None or ready > now:
             return None
         largest = self.largest()
-        share = -(-self.waiting // max(1, self.idle))
+        share = -(-self.waiting_rows // max(1, self.idle))
         size, cut = largest, Cut.FULL
         if share < largest:
             size = round_size(share)
-            cut = Cut.ROUND_SIZE if share == self.waiting else Cut.IDLE_WORKER
-            if size == self.waiting:
+            cut = Cut.ROUND_SIZE if share == self.waiting_rows else Cut.IDLE_WORKER
+            if size == self.waiting_rows:
                 cut = Cut.NO_MORE
         items: list[Item] = []
+        rows = 0
         earliest = float("inf")
-        while len(items) < size and self.waiting:
+        while rows < size and self.waiting:
             head = self._head()
+            if items and rows + head.rows > size:
+                break
             earliest = min(earliest, head.deadline)
-            if items and now + self.time.seconds(len(items) + 1) > earliest:
+            if items and now + self.time.seconds(rows + head.rows) > earliest:
                 cut = Cut.DEADLINE
                 break
             self._leave(head)
             items.append(head)
-        batch = Batch(tuple(items), self.limits.padded(len(items)), cut)
+            rows += head.rows
+        batch = Batch(tuple(items), rows, self.limits.padded(rows), cut)
         self._running[batch] = now
         return batch
 
@@ -276,7 +299,9 @@ class Batcher:
     def _leave(self, item: Item) -> None:
         item.waiting = False
         self._levels[item.priority] -= 1
+        self._rows[item.priority] -= item.rows
         self.waiting -= 1
+        self.waiting_rows -= item.rows
         self.waiting_bytes -= item.size_bytes
 
     def _queued(self) -> Iterator[tuple[float, int, Item]]:

@@ -12,20 +12,39 @@ from smls.wire import AVAILABLE, ModelRecord
 from smls_node import labels
 from smls_node.arrangement import Arrangement
 from smls_node.runtimes import Runtime
+from smls_node.signature import Signature
+from smls_node.tasks import ImageTask
 from smls_node.versions import Standing, State
 from smls_node.worker import Workers
 
 
 @frozen
 class Model:
-    """A loaded model, the labels of its answers, how it is run, and the workers that run it."""
+    """A loaded model, how it is run, and the workers that run it.
+
+    ``task`` is what it is for, where that is known, and ``labels`` are those of its scores.
+    """
 
     name: str
     version: str
-    labels: tuple[str, ...]
     runtime: Runtime
     arrangement: Arrangement
     workers: Workers
+    task: ImageTask | None = None
+    labels: tuple[str, ...] = ()
+
+    def signature(self, name: str | None = None) -> tuple[str, Signature]:
+        """The signature ``name``, or the first one, with its name.
+
+        :raises BadRequest: where there is none of that name.
+        """
+        signatures = self.runtime.signatures
+        chosen = next(iter(signatures)) if name is None else name
+        if chosen not in signatures:
+            raise BadRequest(
+                f"model {self.name}: signature: got {chosen!r}, wanted {', '.join(signatures)}"
+            )
+        return chosen, signatures[chosen]
 
     def record(self) -> ModelRecord:
         """The model as a registry lists it."""
@@ -33,7 +52,7 @@ class Model:
             self.name,
             self.version,
             AVAILABLE,
-            labels.hash_of(self.labels),
+            labels.hash_of(self.labels) if self.labels else "",
             capacity=float(f"{self.arrangement.images_per_second:.4g}"),
         )
 

@@ -20,10 +20,12 @@ from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
+from smls_node.joining import Runner
 from smls_node.labels import read_labels
 from smls_node.pools import Pools
 from smls_node.runtimes import GraphFiles, Runtime, openvino
 from smls_node.settings import ModelSettings
+from smls_node.tasks import image_task
 from smls_node.worker import Workers
 
 PROOF_SECONDS = 180.0
@@ -82,7 +84,8 @@ def load(
     runtime, arrangement = _accelerated(files, means, may_prove=not serving) or _session(
         files, _found(files, settings, means, serving, served), means
     )
-    classes = runtime.signature.classes
+    task = image_task(runtime.signatures, settings.mean, settings.std)
+    classes = task.classes if task else 0
     if classes != len(labels):
         runtime.unload()
         raise ModelUnusable(
@@ -90,13 +93,12 @@ def load(
             f"{classes} scores an image"
         )
     name = settings.name or _name_of(settings)
-    batcher = Batcher(
-        settings.limits if runtime.signature.batches else evolve(settings.limits, max_batch_size=1),
-        BatchTime(arrangement.anchors),
-        arrangement.workers,
-    )
-    workers = Workers(batcher, runtime.infer, arrangement.runs, means.seconds, means.wake, name)
-    return Model(name, settings.version, labels, runtime, arrangement, workers)
+    batches = any(signature.batches for signature in runtime.signatures.values())
+    limits = settings.limits if batches else evolve(settings.limits, max_batch_size=1)
+    batcher = Batcher(limits, BatchTime(arrangement.anchors), arrangement.workers)
+    runner = Runner(runtime, limits.padded)
+    workers = Workers(batcher, runner, arrangement.runs, means.seconds, means.wake, name)
+    return Model(name, settings.version, runtime, arrangement, workers, task, labels)
 
 
 def files_of(settings: ModelSettings) -> GraphFiles:

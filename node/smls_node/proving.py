@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from smls.errors import BadImage, ModelUnusable
 from smls_node import acceleration, images, machine, tuning
 from smls_node.acceleration import SESSION, Proof, Trial
-from smls_node.runtimes import GraphFiles, Input, Runtime, openvino, tensorflow
+from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
+from smls_node.tasks import image_task
+
+Image = NDArray[np.float32]
+"""float32[H, W, C], as a graph takes it."""
 
 MOST_IMAGES = 500
 """More images make a proof slower, not better."""
@@ -33,12 +37,12 @@ def prove(
     """
     found = tuning.arrangement_for(files, findings)
     session = tensorflow.load(files, operator_threads=found.operator_threads, runs=found.runs)
-    spec = session.signature.pixels
-    if spec is None:
+    task = image_task(session.signatures, files.mean, files.std)
+    if task is None or task.pixels is None:
         raise ModelUnusable(
             f"{files.graph} takes JPEG bytes, which OpenVINO cannot decode; it stays as it is"
         )
-    samples = _decoded(image_files, spec) if image_files else _made_up(spec)
+    samples = _decoded(image_files, task.pixels) if image_files else _made_up(task.pixels)
     expected = _answers(session, samples)
     seconds = found.anchors or tuple(tuning.sizes_of(session, found.runs).items())
     trials = [
@@ -65,7 +69,7 @@ def _try(
     files: GraphFiles,
     precision: str,
     one_by_one: bool,
-    samples: Sequence[Input],
+    samples: Sequence[Image],
     expected: NDArray[np.float32],
 ) -> Trial:
     runs = machine.cores()
@@ -94,15 +98,18 @@ def _try(
     )
 
 
-def _answers(model: Runtime, samples: Sequence[Input]) -> NDArray[np.float32]:
-    size = 16 if model.signature.batches else 1
+def _answers(model: Runtime, samples: Sequence[Image]) -> NDArray[np.float32]:
+    (name, signature), *_ = model.signatures.items()
+    size = 16 if signature.batches else 1
+    (source,), (target,) = signature.inputs, signature.outputs
+    batches = [np.stack(samples[at : at + size]) for at in range(0, len(samples), size)]
     return np.concatenate(
-        [model.infer(samples[at : at + size]) for at in range(0, len(samples), size)]
+        [model.infer({source.name: batch}, name, {})[target.name] for batch in batches]
     )
 
 
-def _decoded(files: Sequence[Path], spec: images.PixelSpec) -> list[Input]:
-    decoded: list[Input] = []
+def _decoded(files: Sequence[Path], spec: images.PixelSpec) -> list[Image]:
+    decoded: list[Image] = []
     for file in files[:MOST_IMAGES]:
         try:
             decoded.append(images.decode(file.read_bytes(), spec, MAX_PIXELS))
@@ -113,10 +120,10 @@ def _decoded(files: Sequence[Path], spec: images.PixelSpec) -> list[Input]:
     return decoded
 
 
-def _made_up(spec: images.PixelSpec, count: int = 64) -> list[Input]:
+def _made_up(spec: images.PixelSpec, count: int = 64) -> list[Image]:
     """Smooth colours with some noise, from a fixed seed: what photos look like from afar."""
     random = np.random.default_rng(0)
-    made: list[Input] = []
+    made: list[Image] = []
     for number in range(count):
         rough = random.random((2 + number % 7, 2 + number % 5, 3)) * 255
         picture = images.enlarged(rough.astype(np.uint8), spec)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -12,12 +12,15 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from smls.errors import DeadlineExceeded, Overloaded, SmlsError
+from smls.errors import BadRequest, DeadlineExceeded, Overloaded, SmlsError
 from smls.log import fault
+from smls.tensors import Tensors
 from smls.wire import LoadReport
 from smls_node import images
 from smls_node.catalogue import Catalogue, Model
 from smls_node.labels import Prediction, top_k
+from smls_node.signature import Inputs
+from smls_node.tasks import ImageTask
 from smls_node.worker import Job, Times, Work, Workers
 
 RETRY_LOADING_SECONDS = 2.0
@@ -61,28 +64,54 @@ class Classified:
 
 
 @frozen
+class Inferred:
+    """The outputs of one of a model's signatures for the tensors of one request."""
+
+    model: Model
+    signature: str
+    outputs: Tensors
+    times: Times
+    load: LoadReport
+
+
+@frozen
 class ClassifyWork:
     """One image for one model: decoded, run, and its best labels taken."""
 
     model: Model
+    task: ImageTask
     upload: bytes
     top: int
     max_pixels: int
     exact: bool
 
-    def prepare(self) -> Any:
-        """float32[H, W, C], or JPEG bytes for a graph that decodes by itself."""
-        spec = self.model.runtime.signature.pixels
+    def prepare(self) -> Inputs:
+        """The pixels, or JPEG bytes for a graph that decodes by itself."""
+        spec = self.task.pixels
         if spec is None:
-            return images.as_jpeg(self.upload, self.max_pixels)
-        return images.decode(self.upload, spec, self.max_pixels, exact=self.exact)
+            return self.task.inputs(images.as_jpeg(self.upload, self.max_pixels))
+        pixels = images.decode(self.upload, spec, self.max_pixels, exact=self.exact)
+        return self.task.inputs(pixels)
 
-    def finish(self, row: Any) -> tuple[Prediction, ...]:
-        return top_k(row, self.model.labels, self.top)
+    def finish(self, outputs: Tensors) -> tuple[Prediction, ...]:
+        return top_k(self.task.scores(outputs), self.model.labels, self.top)
+
+
+@frozen
+class InferWork:
+    """The tensors of a request as they are."""
+
+    inputs: Inputs
+
+    def prepare(self) -> Inputs:
+        return self.inputs
+
+    def finish(self, outputs: Tensors) -> Tensors:
+        return outputs
 
 
 class Serving:
-    """Classifies images in the models' workers while the node is ready.
+    """Runs the models in their workers while the node is ready.
 
     ``node`` is the name that answers carry; ``seconds`` reads a monotonic clock, the workers' own;
     ``exact`` decodes as label_image does.
@@ -126,13 +155,22 @@ class Serving:
 
         :raises Overloaded: while the node loads, where the queue is full, or where no image could
             be answered in time.
+        :raises BadRequest: where the model takes no images.
         :raises BadRequest, ModelNotFound: as ``Catalogue.find``.
         """
-        refusal = self.refusal()
-        if refusal is not None and self.phase is not Phase.DRAINING:
-            raise refusal
-        model = self.catalogue.find(ask.model, ask.version, ask.label)
-        asked = [self._submit(model, upload, ask) for upload in uploads]
+        model = self.find(ask)
+        task = model.task
+        if not isinstance(task, ImageTask):
+            raise BadRequest(f"model {model.name} takes no images; see GET / for what it takes")
+        asked = [
+            self._submit(
+                model,
+                ClassifyWork(model, task, upload, ask.top, self._max_pixels, self._exact),
+                ask,
+                len(upload),
+            )
+            for upload in uploads
+        ]
 
         def together(results: list[tuple[Prediction, ...] | SmlsError]) -> Classified:
             longest = max((pending.job for pending in asked), key=lambda job: job.times.total)
@@ -145,6 +183,52 @@ class Serving:
             [pending.answered for pending in asked], consumeErrors=True
         ).addCallbacks(together, _unwrapped)
 
+    def infer(
+        self,
+        inputs: Tensors,
+        ask: Ask,
+        signature: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Deferred[Inferred]:
+        """The outputs of a signature, the first one where none is named, for ``inputs``.
+
+        Where the signature batches, they may have any number of rows, and are run together with
+        other requests' rows. ``parameters`` are for models that know them. Cancelling takes
+        what is still queued out of the queue.
+
+        :raises Overloaded: as ``classify``; also later, as the answer.
+        :raises BadRequest: where there is no such signature, or it does not admit the inputs.
+        :raises BadRequest, ModelNotFound: as ``Catalogue.find``.
+        """
+        model = self.find(ask)
+        name, wanted = model.signature(signature)
+        rows = wanted.rows(inputs)
+        bound = model.workers.batcher.limits.bound
+        if bound is not None and rows > bound:
+            raise BadRequest(f"inputs: got {rows} rows, wanted {bound} at most; send fewer at once")
+        work = InferWork(Inputs(inputs, rows, name, parameters or {}))
+        size = sum(array.nbytes for array in inputs.values())
+        pending = self._submit(model, work, ask, size, rows)
+
+        def answer(outputs: Tensors | SmlsError) -> Inferred:
+            if isinstance(outputs, SmlsError):
+                raise outputs
+            job = pending.job
+            return Inferred(model, name, outputs, job.times, job.load or model.workers.load())
+
+        return pending.answered.addCallback(answer)
+
+    def find(self, ask: Ask) -> Model:
+        """The model that ``ask`` names.
+
+        :raises Overloaded: while the node loads.
+        :raises BadRequest, ModelNotFound: as ``Catalogue.find``.
+        """
+        refusal = self.refusal()
+        if refusal is not None and self.phase is not Phase.DRAINING:
+            raise refusal
+        return self.catalogue.find(ask.model, ask.version, ask.label)
+
     def expire(self) -> None:
         """Answers each request whose deadline has come, even one whose model hangs."""
         now = self.seconds()
@@ -152,12 +236,17 @@ class Serving:
             if pending.deadline <= now:
                 pending.expire()
 
-    def _submit(self, model: Model, upload: bytes, ask: Ask) -> _Pending:
-        work = ClassifyWork(model, upload, ask.top, self._max_pixels, self._exact)
+    def _submit(
+        self, model: Model, work: Work, ask: Ask, size_bytes: int, rows: int = 1
+    ) -> _Pending:
         pending = _Pending(self, model.workers, work, ask.deadline)
         try:
             model.workers.submit(
-                pending.job, deadline=ask.deadline, priority=ask.priority, size_bytes=len(upload)
+                pending.job,
+                deadline=ask.deadline,
+                priority=ask.priority,
+                size_bytes=size_bytes,
+                rows=rows,
             )
         except Overloaded as error:
             pending.answer(error)

@@ -20,12 +20,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from attrs import asdict
 from twisted.logger import Logger
 
 from smls_node import machine
 from smls_node.arrangement import BATCHES, Arrangement, Measured, candidates, choose, workers_for
 from smls_node.runtimes import GraphFiles, Runtime, tensorflow
+from smls_node.signature import Signature
 
 CHILD_SECONDS = 120.0
 """A child that takes longer is given up, and the model is run as most models run best."""
@@ -160,7 +162,7 @@ def sizes_of(model: Runtime, runs: int) -> dict[int, float]:
     """Seconds of the batches of each size that is worth a try, ``runs`` at once."""
     seconds: dict[int, float] = {}
     best = 0.0
-    for size in BATCHES if model.signature.batches else BATCHES[:1]:
+    for size in BATCHES if _first(model).batches else BATCHES[:1]:
         seconds[size] = seconds_of(model, size, runs)
         if size / seconds[size] < best * PAYS:
             break
@@ -170,8 +172,15 @@ def sizes_of(model: Runtime, runs: int) -> dict[int, float]:
 
 def seconds_of(model: Runtime, size: int, callers: int) -> float:
     """Seconds that a batch of ``size`` takes while ``callers`` threads run one each."""
-    batch = [model.example] * size
-    return _seconds(lambda: model.infer(batch), callers)
+    name = next(iter(model.signatures))
+    batch = model.example
+    if size > 1:
+        batch = {each: np.concatenate([array] * size) for each, array in model.example.items()}
+    return _seconds(lambda: model.infer(batch, name, {}), callers)
+
+
+def _first(model: Runtime) -> Signature:
+    return next(iter(model.signatures.values()))
 
 
 def _seconds(run: Callable[[], Any], callers: int) -> float:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from attrs import define, field
 
-from smls.errors import DeadlineExceeded, NodeFault, Unavailable
+from smls.errors import DeadlineExceeded
 from smls.wire import LoadReport
 from smls_node import admission
 from smls_node.batcher import Batch, Batcher, Item, QueueFull
@@ -26,11 +26,11 @@ class Work(Protocol):
     """What is done for one request; both calls are made in a worker's thread."""
 
     def prepare(self) -> Any:
-        """The model's input. What it raises is this request's answer."""
+        """What the model is asked. What it raises is this request's answer."""
         ...
 
-    def finish(self, row: Any) -> Any:
-        """The answer, from the model's row for the input."""
+    def finish(self, outputs: Any) -> Any:
+        """The answer, from what the model gave for it."""
         ...
 
 
@@ -63,8 +63,8 @@ class Job:
     item: Item | None = None
 
 
-Infer = Callable[[Sequence[Any]], Any]
-"""Runs a model: a row for each input."""
+Run = Callable[[Sequence[Any]], Sequence[Any]]
+"""Runs a model on what was prepared: for each its outputs, or the exception that it causes."""
 
 
 class Workers:
@@ -76,14 +76,14 @@ class Workers:
     def __init__(
         self,
         batcher: Batcher,
-        infer: Infer,
+        run: Run,
         runs: int,
         seconds: Callable[[], float],
         wake: Callable[..., Any],
         name: str = "model",
     ) -> None:
         self.batcher = batcher
-        self._infer = infer
+        self._run_model = run
         self._runs = threading.BoundedSemaphore(runs)
         self._seconds = seconds
         self._wake = wake
@@ -113,19 +113,26 @@ class Workers:
             thread.join(timeout=max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def submit(self, job: Job, *, deadline: float, priority: int, size_bytes: int) -> None:
+    def submit(
+        self, job: Job, *, deadline: float, priority: int, size_bytes: int, rows: int = 1
+    ) -> None:
         """Queues ``job``, whose ``on_done`` is called on the reactor's thread.
 
         :raises Overloaded: where the queue is at its bound, or the deadline cannot be met.
         """
         with self._ready:
             now = self._seconds()
-            late = admission.refusal(self.batcher, priority, deadline, now)
+            late = admission.refusal(self.batcher, priority, deadline, now, rows)
             if late is not None:
                 raise late
             try:
                 job.item = self.batcher.add(
-                    job, now, deadline=deadline, priority=priority, size_bytes=size_bytes
+                    job,
+                    now,
+                    deadline=deadline,
+                    priority=priority,
+                    size_bytes=size_bytes,
+                    rows=rows,
                 )
             except QueueFull:
                 raise admission.full(self.batcher, priority, now) from None
@@ -180,12 +187,12 @@ class Workers:
         good = [job for job, value in zip(jobs, inputs, strict=True) if value is not _FAILED]
         prepared = self._seconds()
         with self._runs:
-            rows = self._rows([each for each in inputs if each is not _FAILED])
+            outputs = self._run_model([each for each in inputs if each is not _FAILED])
         inferred = self._seconds()
         failed = len(good) < len(jobs)
-        for job, row in zip(good, rows, strict=True):
-            job.result = row if isinstance(row, Exception) else _finished(job, row)
-            failed = failed or isinstance(row, Exception)
+        for job, each in zip(good, outputs, strict=True):
+            job.result = each if isinstance(each, Exception) else _finished(job, each)
+            failed = failed or isinstance(each, Exception)
         finished = self._seconds()
         for job, item in zip(jobs, batch.items, strict=True):
             job.times = Times(
@@ -197,24 +204,6 @@ class Workers:
         for job in jobs:
             job.load = load
         self._wake(_tell, jobs)
-
-    def _rows(self, inputs: list[Any]) -> list[Any]:
-        """A row for each input, or the exception that it causes: a batch that fails is halved
-        until the inputs at fault stand alone."""
-        if not inputs:
-            return []
-        try:
-            filler = [inputs[-1]] * (self.batcher.limits.padded(len(inputs)) - len(inputs))
-            rows = self._infer([*inputs, *filler])
-            if len(rows) < len(inputs):
-                raise ValueError(f"the model gave {len(rows)} rows for {len(inputs)} inputs")
-            return list(rows[: len(inputs)])
-        except Exception as error:
-            # What is no input's fault would be every half's.
-            if len(inputs) == 1 or isinstance(error, (NodeFault, Unavailable)):
-                return [error] * len(inputs)
-            middle = len(inputs) // 2
-            return [*self._rows(inputs[:middle]), *self._rows(inputs[middle:])]
 
 
 _FAILED = object()
@@ -228,9 +217,9 @@ def _prepared(job: Job) -> Any:
         return _FAILED
 
 
-def _finished(job: Job, row: Any) -> Any:
+def _finished(job: Job, outputs: Any) -> Any:
     try:
-        return job.work.finish(row)
+        return job.work.finish(outputs)
     except Exception as error:
         return error
 

@@ -8,14 +8,15 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smls.errors import BrokenImage, ModelUnusable
-from smls_node.images import PixelSpec
-from smls_node.runtimes import Input, Signature
+from smls.tensors import Tensors, TensorSpec
+from smls_node.signature import DEFAULT, Signature
 
 FAILS, IS_BROKEN, IS_ODD, DIES, MEETS, HANGS = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0
 
@@ -30,14 +31,17 @@ class Adding:
     process = ""
 
     def __init__(self, more: float, weights: int) -> None:
-        self.signature = Signature(PixelSpec(2, 2), classes=1, batches=True)
-        self.example: Input = np.zeros((2, 2, 3), np.float32)
+        signature = Signature(
+            (TensorSpec("x", "FP32", (-1, 2, 2, 3)),), (TensorSpec("sum", "FP32", (-1, 1)),)
+        )
+        self.signatures = {DEFAULT: signature}
+        self.example = signature.zeros()
         self._more = more
         self._weights = np.ones(weights, np.uint8)
         self._meeting = threading.Barrier(2)
 
-    def infer(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
-        batch = np.stack(inputs)
+    def infer(self, inputs: Tensors, signature: str, parameters: Mapping[str, Any]) -> Tensors:
+        batch = inputs["x"]
         match float(batch[:, 0, 0, 0].min()):
             case -1.0:
                 raise ValueError("negative")
@@ -53,7 +57,7 @@ class Adding:
                 # Called so, it keeps Python's lock: no other thread of its process runs.
                 ctypes.PyDLL(None).sleep(600)
         sums: NDArray[np.float32] = batch.sum(axis=(1, 2, 3))[:, None] + self._more
-        return sums
+        return {"sum": sums}
 
     def unload(self) -> None: ...
 

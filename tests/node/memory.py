@@ -3,23 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from attrs import field, frozen
-from numpy.typing import NDArray
 from PIL import Image
 from twisted.internet.task import Clock
 
+from smls.tensors import Tensors, TensorSpec
 from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher, Limits
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
-from smls_node.images import PixelSpec
-from smls_node.runtimes import Signature
+from smls_node.joining import Runner
 from smls_node.serving import Phase, Serving
+from smls_node.signature import DEFAULT, Signature
+from smls_node.tasks import image_task
 from smls_node.worker import Workers
 from tests.memory import Connection, Reply, parse, request
 
@@ -30,14 +32,17 @@ class Brightness:
     process = ""
 
     def __init__(self) -> None:
-        self.signature = Signature(PixelSpec(8, 8), classes=2, batches=True)
-        self.example = np.zeros((8, 8, 3), np.float32)
+        signature = Signature(
+            (TensorSpec("image", "FP32", (-1, 8, 8, 3)),), (TensorSpec("scores", "FP32", (-1, 2)),)
+        )
+        self.signatures = {DEFAULT: signature}
+        self.example = signature.zeros()
         self.batches: list[int] = []
 
-    def infer(self, inputs: Sequence[NDArray[np.float32] | bytes]) -> NDArray[np.float32]:
-        self.batches.append(len(inputs))
-        means = np.array([np.mean(each) for each in inputs], np.float32)
-        return np.stack([1 - means, means], axis=1)
+    def infer(self, inputs: Tensors, signature: str, parameters: Mapping[str, Any]) -> Tensors:
+        self.batches.append(len(inputs["image"]))
+        means = inputs["image"].mean(axis=(1, 2, 3), dtype=np.float32)
+        return {"scores": np.stack([1 - means, means], axis=1)}
 
     def unload(self) -> None: ...
 
@@ -45,7 +50,7 @@ class Brightness:
 class Broken(Brightness):
     """A model that raises on every image."""
 
-    def infer(self, inputs: Sequence[NDArray[np.float32] | bytes]) -> NDArray[np.float32]:
+    def infer(self, inputs: Tensors, signature: str, parameters: Mapping[str, Any]) -> Tensors:
         raise RuntimeError("a fault in the model")
 
 
@@ -59,12 +64,19 @@ class Named:
 
     def on(self, clock: Clock, workers: int, limits: Limits, time: BatchTime) -> Model:
         batcher = Batcher(limits, time, workers)
+        runner = Runner(self.runtime, limits.padded)
         threads = Workers(
-            batcher, self.runtime.infer, workers, clock.seconds, lambda call, *given: call(*given)
+            batcher, runner, workers, clock.seconds, lambda call, *given: call(*given)
         )
-        arrangement = Arrangement(1, workers, workers, why="for a test")
-        labels = ("dark", "bright")
-        return Model(self.name, self.version, labels, self.runtime, arrangement, threads)
+        return Model(
+            self.name,
+            self.version,
+            self.runtime,
+            Arrangement(1, workers, workers, why="for a test"),
+            threads,
+            image_task(self.runtime.signatures),
+            ("dark", "bright"),
+        )
 
 
 def model(name: str, version: str = "1", runtime: Brightness | None = None) -> Named:

@@ -19,6 +19,7 @@ from smls_node.loading import Means, load
 from smls_node.pools import Pools
 from smls_node.runtimes import GraphFiles
 from smls_node.settings import ModelSettings
+from smls_node.signature import DEFAULT
 
 SESSION = Trial("tensorflow", "f32", False, 2, 300.0, 1.0, 0.0, ((1, 0.006),))
 SAME = Trial("openvino", "f32", True, 2, 500.0, 1.0, 1e-6, ((1, 0.004),))
@@ -89,8 +90,11 @@ def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -
     usual = load(settings, means(tmp_path, "off"))
     assert type(fast.runtime).__name__ == "OpenVinoGraph"
     assert fast.arrangement.why.startswith("openvino")
-    inputs = list(np.random.default_rng(0).random((5, 32, 32, 3), np.float32))
-    difference = np.abs(fast.runtime.infer(inputs) - usual.runtime.infer(inputs)).max()
+    assert fast.runtime.signatures == usual.runtime.signatures
+    inputs = {"input": np.random.default_rng(0).random((5, 32, 32, 3), np.float32)}
+    got, wanted = (each.runtime.infer(inputs, DEFAULT, {}) for each in (fast, usual))
+    (output,) = wanted
+    difference = np.abs(got[output] - wanted[output]).max()
     # Where the processor computes in bfloat16, that is what was chosen.
     assert difference < found.chosen("openvino").within
 

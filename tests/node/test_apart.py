@@ -15,12 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from twisted.logger import capturedLogs, formatEvent
 
 from smls.errors import BrokenImage, ModelUnusable, NodeFault, Overloaded
+from smls.tensors import Tensors
 from smls_node.batcher import Batcher, Limits
 from smls_node.batchtime import BatchTime
+from smls_node.joining import Runner
+from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import LONGEST_SECONDS, Apart, RuntimeApart, pause_before
+from smls_node.signature import DEFAULT, Inputs
 from smls_node.worker import Job, Workers
 from tests.node import guests
 from tests.node.guests import DIES, FAILS, HANGS, IS_BROKEN, IS_ODD, MEETS, image
@@ -37,6 +42,11 @@ def apart() -> Iterator[Apart]:
 def adding(apart: Apart) -> RuntimeApart:
     """Well before and after each test."""
     return apart.load(guests.load, 10.0)
+
+
+def sums(runtime: Runtime, *images: NDArray[np.float32]) -> list[float]:
+    outputs = runtime.infer({"x": np.stack(images)}, DEFAULT, {})
+    return [float(each) for each in outputs["sum"][:, 0]]
 
 
 def process_of(runtime: RuntimeApart) -> int:
@@ -57,18 +67,19 @@ def kill(runtime: RuntimeApart) -> None:
 
 def test_what_it_gives_is_what_the_runtime_gives(adding: RuntimeApart) -> None:
     here = guests.load(10.0)
-    batch = list(np.random.default_rng(0).random((9, 2, 2, 3), np.float32))
-    assert adding.signature == here.signature
-    assert np.array_equal(adding.example, here.example)
-    assert np.array_equal(adding.infer(batch), here.infer(batch))
+    batch = {"x": np.random.default_rng(0).random((9, 2, 2, 3), np.float32)}
+    assert adding.signatures == here.signatures
+    assert np.array_equal(adding.example["x"], here.example["x"])
+    got, wanted = (each.infer(batch, DEFAULT, {}) for each in (adding, here))
+    assert np.array_equal(got["sum"], wanted["sum"])
     assert process_of(adding) != os.getpid()
     assert adding.process.endswith("(a test wants it)")
 
 
 def test_runs_go_side_by_side(adding: RuntimeApart) -> None:
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(adding.infer, [image(MEETS)]) for _ in range(2)]
-        assert [each.result(60)[0, 0] for each in both] == [5.0, 5.0]
+        both = [pool.submit(sums, adding, image(MEETS)) for _ in range(2)]
+        assert [each.result(60)[0] for each in both] == [5.0, 5.0]
 
 
 def test_errors_are_those_of_the_runtime(adding: RuntimeApart) -> None:
@@ -78,25 +89,25 @@ def test_errors_are_those_of_the_runtime(adding: RuntimeApart) -> None:
         (IS_ODD, RuntimeError, "tests.node.guests.Odd: an odd one"),
     ):
         with pytest.raises(kind) as raised:
-            adding.infer([image(first)])
+            sums(adding, image(first))
         assert str(raised.value) == told
         assert "in infer\n" in raised.value.__notes__[0]
 
 
 def workers_of(runtime: RuntimeApart) -> Workers:
     batcher = Batcher(Limits(), BatchTime([(1, 0.001), (8, 0.001)]), 1)
-    return Workers(batcher, runtime.infer, 1, lambda: 0.0, lambda call, *given: call(*given))
+    return Workers(batcher, Runner(runtime), 1, lambda: 0.0, lambda call, *given: call(*given))
 
 
 class Plain:
     def __init__(self, value: float) -> None:
         self.value = value
 
-    def prepare(self) -> object:
-        return image(self.value)
+    def prepare(self) -> Inputs:
+        return Inputs({"x": image(self.value)[None]})
 
-    def finish(self, row: np.ndarray) -> float:
-        return float(row[0])
+    def finish(self, outputs: Tensors) -> float:
+        return float(outputs["sum"][0, 0])
 
 
 def answers(runtime: RuntimeApart, *values: float) -> list[object]:
@@ -146,12 +157,12 @@ def test_who_comes_while_there_is_no_process_is_told_to_come_back(tmp_path: Path
         runtime = loading.result()
         kill(runtime)
         with pytest.raises(Overloaded, match=r"was killed by SIGKILL.*is started again") as raised:
-            runtime.infer([image()])
+            sums(runtime, image())
         assert raised.value.retry_after_seconds
         assert runtime.process.startswith("no process, process ")
         number.write_text("6")
         process_of(runtime)
-        assert runtime.infer([image(3.0)]).tolist() == [[9.0]]
+        assert sums(runtime, image(3.0)) == [9.0]
 
 
 def test_each_start_in_a_row_waits_twice_as_long() -> None:
@@ -168,7 +179,7 @@ def test_what_cannot_be_loaded_is_told_as_it_would_be_here(apart: Apart, tmp_pat
         with pytest.raises(ModelUnusable, match="was to be loaded ended with status 7"):
             own.load(guests.load_and_die)
         assert own.told().startswith("no process")
-        assert own.load(guests.load, 1.0).infer([image(2.0)]).tolist() == [[3.0]]
+        assert sums(own.load(guests.load, 1.0), image(2.0)) == [3.0]
 
 
 def test_models_share_a_process_until_the_last_has_left(tmp_path: Path) -> None:
@@ -181,15 +192,15 @@ def test_models_share_a_process_until_the_last_has_left(tmp_path: Path) -> None:
         kill(first)
         process_of(first)
         # One that cannot be loaded again says so, and does its neighbour no harm.
-        assert first.infer([image(1.0)]).tolist() == [[1.0]]
+        assert sums(first, image(1.0)) == [1.0]
         assert "there is no such file" in second.process
         with pytest.raises(NodeFault, match="there is no such file"):
-            second.infer([image()])
+            sums(second, image())
         second.unload()
         last = process_of(first)
         first.unload()
         assert not lives(last)
-        assert own.load(guests.load).infer([image(1.0)]).tolist() == [[1.0]]
+        assert sums(own.load(guests.load), image(1.0)) == [1.0]
 
 
 def test_the_weights_are_in_one_process_and_go_with_it() -> None:
@@ -205,13 +216,13 @@ def test_the_weights_are_in_one_process_and_go_with_it() -> None:
 
 
 def test_memory_and_descriptors_stay_where_they_are(adding: RuntimeApart) -> None:
-    batch = [np.zeros((64, 64, 3), np.float32)] * 32
+    batch = {"x": np.zeros((32, 64, 64, 3), np.float32)}
     for _ in range(50):
-        adding.infer(batch)
+        adding.infer(batch, DEFAULT, {})
     child = process_of(adding)
     before = [resident(each) for each in (os.getpid(), child)], open_files(os.getpid())
     for _ in range(1000):
-        adding.infer(batch)
+        adding.infer(batch, DEFAULT, {})
     after = [resident(each) for each in (os.getpid(), child)], open_files(os.getpid())
     assert after[1] == before[1]
     for new, old in zip(after[0], before[0], strict=True):
@@ -223,7 +234,7 @@ def test_signals_that_stop_a_node_leave_the_process_to_it(adding: RuntimeApart) 
     assert os.getpgid(child) != os.getpgid(0)
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(child, number)
-    assert adding.infer([image(1.0)]).tolist() == [[11.0]]
+    assert sums(adding, image(1.0)) == [11.0]
     assert process_of(adding) == child
 
 
@@ -244,10 +255,12 @@ def test_it_has_no_descriptor_of_ours(adding: RuntimeApart) -> None:
 OWNER = """
 import sys
 from tests.node import guests
+from smls_node.joining import Runner
+from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart
 runtime = Apart("a test").load(guests.load)
 print(runtime.process.split()[1], flush=True)
-runtime.infer([guests.image(float(sys.argv[1]))])
+runtime.infer({"x": guests.image(float(sys.argv[1]))[None]}, "serving_default", {})
 sys.stdin.read()
 """
 

@@ -57,22 +57,34 @@ class QueueMachine(RuleBasedStateMachine):
                 waiting, key=lambda item: (item.priority, item.deadline, self.asked.index(item))
             )
             assert list(batch.items) == first_in_turn[: len(batch.items)]
-            assert 1 <= len(batch.items) <= self.batcher.limits.max_batch_size
-            ends = self.now + self.batcher.time.seconds(len(batch.items))
+            assert batch.rows == sum(item.rows for item in batch.items)
+            if len(batch.items) > 1:
+                assert batch.rows <= self.batcher.limits.max_batch_size
+            ends = self.now + self.batcher.time.seconds(batch.rows)
             earliest = min(item.deadline for item in batch.items)
             assert len(batch.items) == 1 or ends <= earliest
             self.left += batch.items
             self.running.append(batch)
 
-    @rule(within=st.floats(0, 1), priority=st.integers(1, 3), size=st.integers(0, 400))
-    def ask(self, within: float, priority: int, size: int) -> None:
+    @rule(
+        within=st.floats(0, 1),
+        priority=st.integers(1, 3),
+        size=st.integers(0, 400),
+        rows=st.sampled_from([1, 1, 1, 2, 3, 9]),
+    )
+    def ask(self, within: float, priority: int, size: int, rows: int) -> None:
         waiting = [item for item in self.asked if item.waiting]
         held = sum(item.size_bytes for item in waiting)
         limits = self.batcher.limits
         full = len(waiting) >= limits.max_queue_size or (waiting and held + size > 1000)
         try:
             item = self.batcher.add(
-                None, self.now, deadline=self.now + within, priority=priority, size_bytes=size
+                None,
+                self.now,
+                deadline=self.now + within,
+                priority=priority,
+                size_bytes=size,
+                rows=rows,
             )
         except QueueFull:
             assert full
@@ -112,10 +124,12 @@ class QueueMachine(RuleBasedStateMachine):
         }
         assert self.batcher.waiting == len(waiting)
         assert self.batcher.waiting_bytes == sum(item.size_bytes for item in waiting)
-        assert self.batcher.running == sum(len(batch.items) for batch in self.running)
+        assert self.batcher.waiting_rows == sum(item.rows for item in waiting)
+        running = [item for batch in self.running for item in batch.items]
+        assert self.batcher.running == sum(item.rows for item in running)
         for priority in (1, 2, 3):
-            ahead = [item for item in waiting if item.priority <= priority]
-            assert self.batcher.ahead_of(priority) == len(ahead)
+            ahead = [item.rows for item in waiting if item.priority <= priority]
+            assert self.batcher.ahead_of(priority) == sum(ahead)
 
     @invariant()
     def what_has_left_is_not_held_on_to(self) -> None:

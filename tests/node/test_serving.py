@@ -165,11 +165,11 @@ def test_a_full_queue_refuses_and_serves_on() -> None:
 
 def test_one_image_that_makes_the_model_fail_fails_alone() -> None:
     class Picky(Brightness):
-        def infer(self, inputs):  # type: ignore[no-untyped-def]
-            rows = super().infer(inputs)
-            if any(np.mean(each) == 0 for each in inputs):
+        def infer(self, inputs, signature, parameters):  # type: ignore[no-untyped-def]
+            outputs = super().infer(inputs, signature, parameters)
+            if any(np.mean(each) == 0 for each in inputs["image"]):
                 raise RuntimeError("black")
-            return rows
+            return outputs
 
     node = MemoryNode(model("m", runtime=Picky()))
     asked = [ask(node, each) for each in (BRIGHT, DARK, BRIGHT, BRIGHT)]
@@ -180,10 +180,10 @@ def test_one_image_that_makes_the_model_fail_fails_alone() -> None:
 
 def test_a_score_that_is_no_number_fails_alone() -> None:
     class Undefined(Brightness):
-        def infer(self, inputs):  # type: ignore[no-untyped-def]
-            rows = super().infer(inputs)
+        def infer(self, inputs, signature, parameters):  # type: ignore[no-untyped-def]
+            rows = super().infer(inputs, signature, parameters)["scores"]
             rows[rows[:, 0] == 1] = np.nan
-            return rows
+            return {"scores": rows}
 
     reply = MemoryNode(model("m", runtime=Undefined())).post("/", BRIGHT, DARK)
     first, second = json.loads(reply.body)

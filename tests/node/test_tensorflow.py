@@ -12,15 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from smls.errors import BrokenImage, ModelUnusable
 from smls_node.images import PixelSpec
+from smls_node.joining import Runner
 from smls_node.loading import Means, check_distinct, load
 from smls_node.pools import Pools
-from smls_node.runtimes import GraphFiles
+from smls_node.runtimes import GraphFiles, Runtime
 from smls_node.runtimes.tensorflow import load as load_graph
 from smls_node.settings import ModelSettings
+from smls_node.signature import DEFAULT
+from smls_node.tasks import ImageTask, image_task
 
 tf = pytest.importorskip("tensorflow")
 v1 = tf.compat.v1
@@ -54,6 +58,23 @@ def means(findings: Path) -> Means:
     return Means(findings, Pools(), time.monotonic, print)
 
 
+def task_of(model: Runtime, mean: float = 0.0, std: float = 255.0) -> ImageTask:
+    task = image_task(model.signatures, mean, std)
+    assert task is not None
+    return task
+
+
+def answers(model: Runtime, *images: Any) -> NDArray[np.float32]:
+    """A row of scores an image, or the first error."""
+    task = task_of(model)
+    rows = []
+    for outputs in Runner(model)([task.inputs(image) for image in images]):
+        if isinstance(outputs, Exception):
+            raise outputs
+        rows.append(task.scores(outputs))
+    return np.stack(rows)
+
+
 def direct(path: Path, source: str, value: Any) -> Any:
     with tf.Graph().as_default() as graph:
         v1.import_graph_def(v1.GraphDef.FromString(path.read_bytes()), name="")
@@ -64,32 +85,33 @@ def direct(path: Path, source: str, value: Any) -> Any:
 def test_a_float_graph_is_found_out_and_run_in_batches(tmp_path: Path) -> None:
     path = write(tmp_path / "g.pb", float_graph)
     model = load_graph(GraphFiles(path, mean=1.0, std=2.0))
-    assert model.signature.pixels == PixelSpec(4, 4, 3, 1.0, 2.0)
-    assert (model.signature.classes, model.signature.batches) == (3, True)
+    task = task_of(model, 1.0, 2.0)
+    assert task == ImageTask(DEFAULT, "input", "final_result", PixelSpec(4, 4, 3, 1.0, 2.0), 3)
+    assert model.signatures[DEFAULT].batches
     batch = np.random.default_rng(1).random((5, 4, 4, 3), np.float32)
-    together = model.infer(list(batch))
+    together = answers(model, *batch)
     assert np.allclose(together, direct(path, "input:0", batch), atol=1e-6)
-    alone = np.concatenate([model.infer([each]) for each in batch])
+    alone = np.concatenate([answers(model, each) for each in batch])
     assert np.abs(together - alone).max() < 1e-6
     model.unload()
 
 
 def test_a_graph_with_a_fixed_batch_of_one_runs_several_images(tmp_path: Path) -> None:
     model = load_graph(GraphFiles(write(tmp_path / "g.pb", lambda: float_graph((1, 4, 4, 3)))))
-    assert not model.signature.batches
-    assert model.infer([np.zeros((4, 4, 3), np.float32)] * 3).shape == (3, 3)
+    assert not model.signatures[DEFAULT].batches
+    assert answers(model, *[np.zeros((4, 4, 3), np.float32)] * 3).shape == (3, 3)
 
 
 def test_a_graph_that_takes_jpeg_bytes(tmp_path: Path) -> None:
     path = write(tmp_path / "g.pb", jpeg_graph)
     model = load_graph(GraphFiles(path))
-    assert model.signature.pixels is None
+    assert task_of(model).pixels is None
     file = BytesIO()
     Image.effect_noise((30, 20), 90).convert("RGB").save(file, "JPEG")
     expected = direct(path, "DecodeJpeg/contents:0", file.getvalue())
-    assert np.allclose(model.infer([file.getvalue()]), expected, atol=1e-6)
+    assert np.allclose(answers(model, file.getvalue()), expected, atol=1e-6)
     with pytest.raises(BrokenImage, match="Invalid JPEG"):
-        model.infer([file.getvalue()[:100]])
+        answers(model, file.getvalue()[:100])
 
 
 def test_a_jpeg_constant_as_old_inception_graphs_have_it(tmp_path: Path) -> None:
@@ -104,13 +126,13 @@ def test_a_jpeg_constant_as_old_inception_graphs_have_it(tmp_path: Path) -> None
     model = load_graph(GraphFiles(write(tmp_path / "g.pb", build)))
     white = BytesIO()
     Image.new("RGB", (8, 8), "white").save(white, "JPEG")
-    assert not np.allclose(model.infer([white.getvalue()]), model.infer([black.getvalue()]))
+    assert not np.allclose(answers(model, white.getvalue()), answers(model, black.getvalue()))
 
 
 def test_layers_may_be_named_with_or_without_port_and_import(tmp_path: Path) -> None:
     path = write(tmp_path / "g.pb", float_graph)
     for source, target in (("input", "final_result"), ("import/input:0", "import/final_result:0")):
-        assert load_graph(GraphFiles(path, source, target)).signature.classes == 3
+        assert task_of(load_graph(GraphFiles(path, source, target))).classes == 3
 
 
 def test_several_candidates_are_listed(tmp_path: Path) -> None:
@@ -131,7 +153,7 @@ def test_several_candidates_are_listed(tmp_path: Path) -> None:
         load_graph(GraphFiles(path))
     with pytest.raises(ModelUnusable, match=r"got 'nope'.*species:0"):
         load_graph(GraphFiles(path, output_layer="nope"))
-    assert load_graph(GraphFiles(path, output_layer="colour")).signature.classes == 3
+    assert task_of(load_graph(GraphFiles(path, output_layer="colour"))).output == "colour"
 
 
 def test_a_graph_without_an_image_input_says_what_it_has(tmp_path: Path) -> None:
@@ -146,7 +168,8 @@ def test_an_open_size_must_be_given(tmp_path: Path) -> None:
     path = write(tmp_path / "g.pb", lambda: float_graph((None, None, None, 3)))
     with pytest.raises(ModelUnusable, match="--input-height"):
         load_graph(GraphFiles(path))
-    assert load_graph(GraphFiles(path, height=4, width=4)).signature.pixels == PixelSpec(4, 4)
+    model = load_graph(GraphFiles(path, height=4, width=4))
+    assert task_of(model).pixels == PixelSpec(4, 4)
 
 
 def test_unusable_files_are_told(tmp_path: Path) -> None:
@@ -180,9 +203,9 @@ def test_a_graph_that_is_not_frozen_is_told(tmp_path: Path) -> None:
 def test_one_session_answers_several_threads(tmp_path: Path) -> None:
     model = load_graph(GraphFiles(write(tmp_path / "g.pb", float_graph)))
     images = list(np.random.default_rng(2).random((64, 4, 4, 3), np.float32))
-    expected = model.infer(images)
+    expected = answers(model, *images)
     with ThreadPoolExecutor(8) as pool:
-        rows = list(pool.map(lambda each: model.infer([each])[0], images))
+        rows = list(pool.map(lambda each: answers(model, each)[0], images))
     assert np.abs(np.stack(rows) - expected).max() < 1e-6
 
 

@@ -30,21 +30,19 @@ class Double:
     def prepare(self) -> int:
         return int(self.value)
 
-    def finish(self, row: int) -> int:
-        if row == 14:
+    def finish(self, outputs: int) -> int:
+        if outputs == 14:
             raise ArithmeticError("seven is not to be doubled")
-        return row
+        return outputs
 
 
 class Model:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    def __call__(self, inputs: Sequence[int]) -> list[int]:
+    def __call__(self, inputs: Sequence[int]) -> list[Any]:
         self.batches.append(list(inputs))
-        if any(value < 0 for value in inputs):
-            raise ValueError("negative")
-        return [2 * value for value in inputs]
+        return [ValueError("negative") if value < 0 else 2 * value for value in inputs]
 
 
 class Bench:
@@ -95,26 +93,6 @@ def test_whatever_is_wrong_with_one_request_changes_no_neighbour(values: list[An
         else:
             assert job.result == 2 * value
     assert sorted(map(id, bench.done)) == sorted(map(id, jobs))
-
-
-def test_a_model_that_gives_too_few_rows_fails_that_batch_alone() -> None:
-    bench = Bench()
-    bench.workers._infer = lambda inputs: []
-    (job,) = bench.submit(1)
-    bench.workers.step()
-    assert "0 rows for 1 inputs" in str(job.result)
-    bench.workers._infer = bench.model
-    (job,) = bench.submit(1)
-    bench.workers.step()
-    assert job.result == 2
-
-
-def test_a_batch_is_padded_and_the_padding_dropped() -> None:
-    bench = Bench(Limits(allowed_batch_sizes=(4, 8)))
-    jobs = bench.submit(1, 2, 3)
-    bench.workers.step()
-    assert bench.model.batches == [[1, 2, 3, 3]]
-    assert [job.result for job in jobs] == [2, 4, 6]
 
 
 def test_who_expires_in_the_queue_is_answered_and_never_run() -> None:

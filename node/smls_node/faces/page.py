@@ -63,7 +63,7 @@ def page(status: dict[str, Any]) -> str:
 
 
 def _model(serving: Serving, model: Model) -> dict[str, Any]:
-    spec = model.runtime.signature.pixels
+    spec = model.task.pixels if model.task else None
     how = model.arrangement
     return {
         "name": model.name,

@@ -3,32 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 from attrs import frozen
-from numpy.typing import NDArray
 
-from smls_node.images import PixelSpec
-
-Input = NDArray[np.float32] | bytes
-"""One image as a model takes it: float32[H, W, C], or the bytes of a JPEG file."""
-
-
-@frozen
-class Signature:
-    """What a model takes and gives.
-
-    ``pixels`` is ``None`` for a model that takes JPEG bytes and decodes them itself.
-    ``classes`` is the length of an answer's row. ``batches`` says whether one run may take
-    several images.
-    """
-
-    pixels: PixelSpec | None
-    classes: int
-    batches: bool
+from smls.tensors import Tensors
+from smls_node.signature import Signature
 
 
 @frozen
@@ -52,11 +34,13 @@ class Runtime(Protocol):
     """A loaded model. ``infer`` blocks and may be called from several threads at once."""
 
     @property
-    def signature(self) -> Signature: ...
+    def signatures(self) -> Mapping[str, Signature]:
+        """The ways to call it by name, the one that is meant by default first."""
+        ...
 
     @property
-    def example(self) -> Input:
-        """A black image, to warm up and to measure with."""
+    def example(self) -> Tensors:
+        """One row for the first signature, to warm up and to measure with."""
         ...
 
     @property
@@ -64,10 +48,11 @@ class Runtime(Protocol):
         """Which process of its own it runs in and why, for people; empty for the node's."""
         ...
 
-    def infer(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
-        """float32[N, classes] for N inputs, each float32[H, W, C] or the bytes of a JPEG file.
+    def infer(self, inputs: Tensors, signature: str, parameters: Mapping[str, Any]) -> Tensors:
+        """The outputs for inputs that the signature admits.
 
-        The inputs may be lent: they hold until the call returns.
+        The inputs may be lent: they hold until the call returns. Requests that bring
+        ``parameters`` are run alone.
         """
         ...
 

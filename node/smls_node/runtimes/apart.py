@@ -18,18 +18,18 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from twisted.logger import Logger
 
 from smls.errors import ModelUnusable, NodeFault, Overloaded, SmlsError
-from smls_node.runtimes import Input, Runtime, Signature
+from smls.tensors import Tensors
+from smls_node.runtimes import Runtime
 from smls_node.runtimes.channel import Closed
 from smls_node.runtimes.process import Process
+from smls_node.signature import Signature
 
 SHORTEST_SECONDS = 0.1
 LONGEST_SECONDS = 30.0
@@ -57,8 +57,8 @@ class RuntimeApart:
     def __init__(self, apart: Apart, number: int, how: Callable[[], Runtime]) -> None:
         self.number = number
         self.how = how
-        self.signature: Signature
-        self.example: Input
+        self.signatures: Mapping[str, Signature]
+        self.example: Tensors
         self.problem: SmlsError | None = None
         self._apart = apart
 
@@ -67,7 +67,7 @@ class RuntimeApart:
         """See ``Runtime``."""
         return f"not loaded: {self.problem}" if self.problem else self._apart.told()
 
-    def infer(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
+    def infer(self, inputs: Tensors, signature: str, parameters: Mapping[str, Any]) -> Tensors:
         """See ``Runtime``; what fails in the other process fails here in the same way.
 
         :raises NodeFault: where the process dies meanwhile.
@@ -75,8 +75,10 @@ class RuntimeApart:
         """
         if self.problem is not None:
             raise NodeFault(self.problem.message)
-        rows: NDArray[np.float32] = self._apart.ask("infer", self.number, list(inputs))
-        return rows
+        outputs: Tensors = self._apart.ask(
+            "infer", self.number, dict(inputs), signature, dict(parameters)
+        )
+        return outputs
 
     def unload(self) -> None:
         """Frees the runtime; with the last one of a process, the process ends."""
@@ -169,7 +171,7 @@ class Apart:
             process.end()
 
     def _load(self, runtime: RuntimeApart, process: Process) -> None:
-        runtime.signature, runtime.example = process.ask("load", runtime.number, runtime.how)
+        runtime.signatures, runtime.example = process.ask("load", runtime.number, runtime.how)
         if runtime not in self._runtimes:
             self._runtimes.append(runtime)
 

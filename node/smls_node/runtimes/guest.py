@@ -33,15 +33,15 @@ class Guests:
         self._runtimes: dict[int, Runtime] = {}
 
     def load(self, number: int, how: Callable[[], Runtime]) -> tuple[Any, Any]:
-        """Loads a runtime; its signature and its example."""
+        """Loads a runtime; its signatures and its example."""
         runtime = self._runtimes[number] = how()
         # What loading leaves never dies; a full collection would look at all of it.
         gc.collect()
         gc.freeze()
-        return runtime.signature, runtime.example
+        return dict(runtime.signatures), dict(runtime.example)
 
-    def infer(self, number: int, inputs: Any) -> Any:
-        return self._runtimes[number].infer(inputs)
+    def infer(self, number: int, inputs: Any, signature: str, parameters: Any) -> Any:
+        return self._runtimes[number].infer(inputs, signature, parameters)
 
     def unload(self, number: int) -> None:
         runtime = self._runtimes.pop(number, None)

@@ -9,15 +9,16 @@ the session's is not taken for granted: see ``smls_node.acceleration``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smls.errors import ModelUnusable
-from smls_node.images import PixelSpec
-from smls_node.runtimes import GraphFiles, Input, Signature
+from smls.tensors import Tensors, TensorSpec
+from smls_node.runtimes import GraphFiles
+from smls_node.signature import DEFAULT, Signature
 
 PRECISIONS = ("f32", "bf16")
 """What a network may be computed in. OpenVINO's own default may be the lower one, so that the
@@ -33,16 +34,19 @@ class OpenVinoGraph:
         self._compiled = compiled
         self._one_by_one = one_by_one
         self._local = threading.local()
-        self.signature = signature
-        spec = signature.pixels
-        assert spec is not None
-        self.example: Input = np.zeros((spec.height, spec.width, spec.channels), np.float32)
+        (self._input,), (self._output,) = signature.inputs, signature.outputs
+        self.signatures = {DEFAULT: signature}
+        self.example = signature.zeros()
 
-    def infer(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
-        """float32[N, classes] for N inputs; see ``Runtime``."""
+    def infer(
+        self, inputs: Tensors, signature: str = DEFAULT, parameters: Mapping[str, Any] = {}
+    ) -> Tensors:
+        """See ``Runtime``."""
+        batch = inputs[self._input.name]
         if self._one_by_one:
-            return np.concatenate([self._run(np.asarray(each)[None]) for each in inputs])
-        return self._run(np.stack(inputs))
+            rows = [self._run(batch[index : index + 1]) for index in range(len(batch))]
+            return {self._output.name: np.concatenate(rows)}
+        return {self._output.name: self._run(batch)}
 
     def unload(self) -> None:
         """Lets go of the compiled network and its weights."""
@@ -55,8 +59,7 @@ class OpenVinoGraph:
             # A request belongs to one thread; its buffers are made once.
             request = self._local.request = self._compiled.create_infer_request()
         request.infer([batch], share_inputs=True)
-        rows = request.get_output_tensor(0).data
-        return np.array(rows, np.float32).reshape(-1, self.signature.classes)
+        return np.array(request.get_output_tensor(0).data, np.float32)
 
 
 def load(files: GraphFiles, *, precision: str, streams: int, one_by_one: bool) -> OpenVinoGraph:
@@ -73,8 +76,8 @@ def load(files: GraphFiles, *, precision: str, streams: int, one_by_one: bool) -
         core = openvino.Core()
         network = core.read_model(files.graph)
         source = _source(network, files)
-        shape, spec = _shapes(source, files)
-        network.reshape({source: [1 if one_by_one else -1, *shape[1:]]})
+        shape = _shape(source, files)
+        network.reshape({source: [1 if one_by_one else -1, *shape]})
         compiled = core.compile_model(
             network,
             "CPU",
@@ -85,7 +88,7 @@ def load(files: GraphFiles, *, precision: str, streams: int, one_by_one: bool) -
                 "PERFORMANCE_HINT": "THROUGHPUT",
             },
         )
-        first = compiled([np.zeros((1, *shape[1:]), np.float32)])[0]
+        first = compiled([np.zeros((1, *shape), np.float32)])[0]
     except ModelUnusable:
         raise
     except Exception as error:
@@ -93,8 +96,11 @@ def load(files: GraphFiles, *, precision: str, streams: int, one_by_one: bool) -
         raise ModelUnusable(
             f"{files.graph}: OpenVINO cannot run it: {reason[-1] if reason else error!r}"
         ) from error
-    signature = Signature(spec, int(first.shape[-1]), batches=True)
-    return OpenVinoGraph(compiled, signature, one_by_one)
+    takes = TensorSpec(_name(network.inputs[0], files.input_layer), "FP32", (-1, *shape))
+    gives = TensorSpec(
+        _name(network.outputs[0], files.output_layer), "FP32", (-1, *first.shape[1:])
+    )
+    return OpenVinoGraph(compiled, Signature((takes,), (gives,)), one_by_one)
 
 
 def _source(network: Any, files: GraphFiles) -> Any:
@@ -106,8 +112,8 @@ def _source(network: Any, files: GraphFiles) -> Any:
 def _only(ports: list[Any], name: str | None, what: str, files: GraphFiles) -> Any:
     if len(ports) != 1:
         raise ModelUnusable(f"{files.graph}: OpenVINO finds {len(ports)} {what}s, wanted one")
-    names = {each.split(":")[0] for each in ports[0].get_names()}
-    plain = name and name.removeprefix("import/").split(":")[0]
+    names = _names(ports[0])
+    plain = _plain(name)
     if plain and plain not in names:
         raise ModelUnusable(
             f"{files.graph}: OpenVINO's {what} is {', '.join(sorted(names))}, not {plain}"
@@ -115,7 +121,22 @@ def _only(ports: list[Any], name: str | None, what: str, files: GraphFiles) -> A
     return ports[0]
 
 
-def _shapes(source: Any, files: GraphFiles) -> tuple[list[int], PixelSpec]:
+def _names(port: Any) -> set[str]:
+    return {each.split(":")[0] for each in port.get_names()}
+
+
+def _plain(name: str | None) -> str:
+    """label_image's own names may carry the "import/" that its import_graph_def gave them."""
+    return (name or "").removeprefix("import/").split(":")[0]
+
+
+def _name(port: Any, told: str | None) -> str:
+    """What TensorFlow calls it: what the operator said, or else the shortest of its names."""
+    return _plain(told) or min(_names(port), key=lambda name: (len(name), name))
+
+
+def _shape(source: Any, files: GraphFiles) -> tuple[int, ...]:
+    """Height, width and channels of an image."""
     shape = source.get_partial_shape()
     if shape.rank.is_dynamic or len(shape) != 4 or source.get_element_type().to_string() != "f32":
         raise ModelUnusable(f"{files.graph}: got input {shape}, wanted float32[N, H, W, C]")
@@ -123,5 +144,4 @@ def _shapes(source: Any, files: GraphFiles) -> tuple[list[int], PixelSpec]:
     height, width, channels = height or files.height, width or files.width, channels or 3
     if height is None or width is None or channels not in (1, 3):
         raise ModelUnusable(f"{files.graph}: got input {shape}, wanted a known size")
-    spec = PixelSpec(height, width, channels, files.mean, files.std)
-    return [1, height, width, channels], spec
+    return height, width, channels

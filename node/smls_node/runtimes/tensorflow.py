@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smls.errors import BrokenImage, ModelUnusable
+from smls.tensors import Tensors, TensorSpec, datatype_of
 from smls_node import machine
-from smls_node.images import PixelSpec
-from smls_node.runtimes import GraphFiles, Input, Signature
+from smls_node.runtimes import GraphFiles
+from smls_node.signature import DEFAULT, Signature, zeros
 
 
 class TensorFlowGraph:
@@ -27,23 +28,24 @@ class TensorFlowGraph:
     process = ""
 
     def __init__(
-        self, session: Any, run: Callable[..., Any], signature: Signature, example: Input
+        self, session: Any, run: Callable[..., Any], signature: Signature, example: Tensors
     ) -> None:
         self._session = session
         self._run = run
-        self.signature = signature
+        (self._input,), (self._output,) = signature.inputs, signature.outputs
+        self.signatures = {DEFAULT: signature}
         self.example = example
 
-    def infer(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
-        """float32[N, classes] for N inputs; see ``Runtime``.
+    def infer(
+        self, inputs: Tensors, signature: str = DEFAULT, parameters: Mapping[str, Any] = {}
+    ) -> Tensors:
+        """See ``Runtime``.
 
         :raises BrokenImage: where the graph itself cannot decode a JPEG.
         """
-        if self.signature.pixels is None:
-            return np.concatenate([self._decode_and_run(image) for image in inputs])
-        if self.signature.batches:
-            return self._rows(self._run(np.stack(inputs)))
-        return np.concatenate([self._rows(self._run(image[None])) for image in inputs])  # type: ignore[call-overload]
+        given = inputs[self._input.name]
+        rows = self._decode_and_run(given) if given.dtype == object else self._run(given)
+        return {self._output.name: rows}
 
     def unload(self) -> None:
         """Closes the session, and gives back the memory of its weights and its graph."""
@@ -56,16 +58,14 @@ class TensorFlowGraph:
         ops.dismantle_graph(graph)
         machine.give_back_memory()
 
-    def _decode_and_run(self, image: Input) -> NDArray[np.float32]:
+    def _decode_and_run(self, image: NDArray[Any]) -> NDArray[Any]:
         import tensorflow as tf
 
         try:
-            return self._rows(self._run(image))
+            rows: NDArray[Any] = self._run(image)
         except tf.errors.InvalidArgumentError as error:
             raise BrokenImage(f"the graph cannot decode the image: {_reason(error)}") from error
-
-    def _rows(self, answer: Any) -> NDArray[np.float32]:
-        return np.asarray(answer, np.float32).reshape(-1, self.signature.classes)
+        return rows
 
 
 def preload() -> None:
@@ -104,7 +104,7 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
             raise ModelUnusable(f"{files.graph} is no frozen graph: {_reason(error)}") from error
     source = _input(graph, files)
     target = _output(graph, files, source)
-    pixels, batches = _takes(files, source)
+    spec, batches = _takes(files, source)
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=operator_threads,
         inter_op_parallelism_threads=max(2, runs),
@@ -114,7 +114,7 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
     session = tf.compat.v1.Session(graph=graph, config=config)
     run = _callable(session, source, target)
     try:
-        example = _black(tf, pixels)
+        example = _black(tf, spec)
         first = run(example)
     except Exception as error:
         session.close()
@@ -125,8 +125,10 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
             f"{files.graph}: {target.name} gives {first.shape}, wanted a row of scores an image; "
             "name another with --output-layer"
         )
-    signature = Signature(pixels, int(first.shape[-1]), batches)
-    return TensorFlowGraph(session, run, signature, example if pixels is None else example[0])
+    answer = (-1 if batches else first.shape[0], *first.shape[1:])
+    gives = TensorSpec(target.op.name, datatype_of(first.dtype), answer)
+    signature = Signature((spec,), (gives,), batches)
+    return TensorFlowGraph(session, run, signature, {spec.name: example})
 
 
 def _callable(session: Any, source: Any, target: Any) -> Callable[[Any], Any]:
@@ -234,9 +236,10 @@ def _shape(tensor: Any) -> str:
     return str(list(tensor.shape)) if tensor.shape.rank is not None else "[unknown]"
 
 
-def _takes(files: GraphFiles, source: Any) -> tuple[PixelSpec | None, bool]:
+def _takes(files: GraphFiles, source: Any) -> tuple[TensorSpec, bool]:
+    """The input, and whether its first side counts rows."""
     if source.dtype.name == "string":
-        return None, False
+        return TensorSpec(source.op.name, "BYTES", ()), False
     shape = source.shape.as_list() if source.shape.rank == 4 else [None, None, None, 3]
     if source.dtype.name != "float32" or source.shape.rank not in (None, 4):
         raise ModelUnusable(
@@ -252,13 +255,15 @@ def _takes(files: GraphFiles, source: Any) -> tuple[PixelSpec | None, bool]:
         )
     if channels not in (None, 1, 3):
         raise ModelUnusable(f"{files.graph}: got {channels} channels, wanted 1 or 3")
-    return PixelSpec(height, width, channels or 3, files.mean, files.std), batch is None
+    sides = (batch or -1, height, width, channels or 3)
+    return TensorSpec(source.op.name, "FP32", sides), batch is None
 
 
-def _black(tf: Any, pixels: PixelSpec | None) -> Any:
-    if pixels is None:
-        return tf.io.encode_jpeg(np.zeros((64, 64, 3), np.uint8)).numpy()
-    return np.zeros((1, pixels.height, pixels.width, pixels.channels), np.float32)
+def _black(tf: Any, spec: TensorSpec) -> NDArray[Any]:
+    if spec.datatype == "BYTES":
+        jpeg = tf.io.encode_jpeg(np.zeros((64, 64, 3), np.uint8)).numpy()
+        return np.array(jpeg, np.object_)
+    return zeros(spec)
 
 
 def _reason(error: Exception) -> str:

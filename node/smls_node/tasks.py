@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""What a model is for, as its signature tells: what people may send it without naming tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from smls.tensors import Tensors
+from smls_node.images import PixelSpec
+from smls_node.signature import Inputs, Signature
+
+
+@frozen
+class ImageTask:
+    """An image in, a score for each of ``classes`` out.
+
+    ``input`` and ``output`` are names of tensors. ``pixels`` is ``None`` for a model that takes
+    JPEG bytes and decodes them itself.
+    """
+
+    signature: str
+    input: str
+    output: str
+    pixels: PixelSpec | None
+    classes: int
+
+    def inputs(self, image: NDArray[np.float32] | bytes) -> Inputs:
+        """What is asked for one image: float32[H, W, C], or the bytes of a JPEG file."""
+        if isinstance(image, bytes):
+            return Inputs({self.input: np.array(image, np.object_)}, 1, self.signature)
+        return Inputs({self.input: image[None]}, 1, self.signature)
+
+    def scores(self, outputs: Tensors) -> NDArray[np.float32]:
+        """float32[classes] for one image."""
+        return np.asarray(outputs[self.output], np.float32).reshape(self.classes)
+
+
+def image_task(
+    signatures: Mapping[str, Signature], mean: float = 0.0, std: float = 255.0
+) -> ImageTask | None:
+    """The task of a model whose first signature takes images of a known size, or JPEG bytes, and
+    gives rows of scores; ``None`` for any other."""
+    name, signature = next(iter(signatures.items()))
+    if len(signature.inputs) != 1 or len(signature.outputs) != 1:
+        return None
+    (source,), (target,) = signature.inputs, signature.outputs
+    classes = target.shape[-1] if target.shape else -1
+    if classes < 1 or not target.datatype.startswith("FP"):
+        return None
+    if source.datatype == "BYTES" and source.shape == () and not signature.batches:
+        return ImageTask(name, source.name, target.name, None, classes)
+    if source.datatype != "FP32" or len(source.shape) != 4 or min(source.shape[1:]) < 1:
+        return None
+    _, height, width, channels = source.shape
+    if channels not in (1, 3):
+        return None
+    pixels = PixelSpec(height, width, channels, mean, std)
+    return ImageTask(name, source.name, target.name, pixels, classes)
