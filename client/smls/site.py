@@ -29,7 +29,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from smls.log import fault
-from smls.web import Answer, Head, Screen, answer_for, error_answer
+from smls.web import Answer, Head, Screen, Voice, answer_for, as_it_is, error_answer
 from smls.web import log as faults
 
 LINGER_SECONDS = 2.0
@@ -124,7 +124,8 @@ class LimitedRequest(Request):
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Answers a fault that no face has caught."""
-        body = answer_for(fault(faults, reason)).write_to(self)
+        answer = answer_for(fault(faults, reason))
+        body = self.site.voice(self._head.path, answer).write_to(self)
         self.write(body)  # type: ignore[no-untyped-call]
         self.finish()
         return reason
@@ -154,6 +155,7 @@ class LimitedRequest(Request):
         return f"{method} {path} from {self.channel.getPeer()}, {self.age():.1f} s old"
 
     def _refuse(self, answer: Answer) -> None:
+        answer = self.site.voice(self._head.path, answer)
         self._refused = True
         self.content = BytesIO()
         self.site.request_done(self)
@@ -276,6 +278,7 @@ class LimitedSite(Site):
 
     ``screen`` sees the head of each request that has a body and may answer it at once.
     ``body_for`` makes what a body is written to as it arrives, a ``BytesIO`` where left out.
+    ``voice`` tells the errors that no face tells.
     Form bodies are left to the faces: Twisted's own form parsing blocks the reactor.
     """
 
@@ -290,6 +293,7 @@ class LimitedSite(Site):
         max_body: int,
         screen: Screen,
         body_for: Callable[[Head], Body] | None = None,
+        voice: Voice = as_it_is,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
@@ -301,6 +305,7 @@ class LimitedSite(Site):
         )
         self.clock = clock
         self.max_body = max_body
+        self.voice = voice
         self.channels: set[LimitedChannel] = set()
         self.in_flight: set[LimitedRequest] = set()
         self._screen = screen

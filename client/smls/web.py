@@ -44,12 +44,16 @@ log = Logger(namespace="smls.web")
 
 @frozen
 class Answer:
-    """A whole HTTP answer: status, body, and headers besides Content-Length."""
+    """A whole HTTP answer: status, body, and headers besides Content-Length.
+
+    ``error`` is the message of an answer that tells an error, for a ``Voice``.
+    """
 
     status: int
     body: bytes = b""
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    error: str = ""
 
     def closing_headers(self) -> Headers:
         """The headers of an answer that is written past Twisted's own, and ends its connection."""
@@ -122,19 +126,29 @@ Screen = Callable[[Head], Answer | None]
 """Says for a request with a body whether it is answered before the body has been read."""
 
 
+Voice = Callable[[str, Answer], Answer]
+"""Tells the answer to a request for a path as who asks for such paths reads it."""
+
+
+def as_it_is(path: str, answer: Answer) -> Answer:
+    """The ``Voice`` that changes nothing."""
+    return answer
+
+
 def json_answer(
-    value: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()
+    value: object, status: int = 200, headers: tuple[tuple[str, str], ...] = (), error: str = ""
 ) -> Answer:
     """``value`` as a JSON answer that ends in a newline, for people with ``curl``."""
     import orjson
 
-    return Answer(status, orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE), headers=headers)
+    body = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    return Answer(status, body, headers=headers, error=error)
 
 
 def error_answer(code: str, message: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
     """``{"error": {"code", "message"}}`` with the status of ``code``."""
     error = {"code": code, "message": message}
-    return json_answer({"error": error}, STATUS.get(code, 500), headers)
+    return json_answer({"error": error}, STATUS.get(code, 500), headers, message)
 
 
 def answer_for(error: SmlsError) -> Answer:
@@ -142,7 +156,8 @@ def answer_for(error: SmlsError) -> Answer:
     headers: tuple[tuple[str, str], ...] = ()
     if error.retry_after_seconds is not None:
         headers = (("Retry-After", str(max(1, ceil(error.retry_after_seconds)))),)
-    return json_answer({"error": error.to_json()}, STATUS.get(error.code, 500), headers)
+    status = STATUS.get(error.code, 500)
+    return json_answer({"error": error.to_json()}, status, headers, error.message)
 
 
 def prefers_html(headers: Headers) -> bool:
@@ -181,24 +196,27 @@ def remember_routes(app: Any) -> None:
     app.url_map.bind = bound
 
 
-def errors_as_json(app: Any) -> None:
+def errors_as_json(app: Any, voice: Voice = as_it_is) -> None:
     """Makes the Klein application ``app`` answer every error as JSON, and never with a traceback.
 
     A fault of ours becomes a 500 whose id stands in the log beside the traceback.
     """
     from werkzeug.exceptions import HTTPException
 
+    def told(request: Request, answer: Answer) -> bytes:
+        return voice(request.path.decode("latin-1"), answer).write_to(request)
+
     def named(request: Request, failure: Failure) -> bytes:
         error = failure.value
         assert isinstance(error, SmlsError)
-        return answer_for(error).write_to(request)
+        return told(request, answer_for(error))
 
     def routing(request: Request, failure: Failure) -> bytes:
         method, path = request.method.decode("latin-1"), request.path.decode("latin-1")
-        return _http_error(failure.value, method, path).write_to(request)
+        return told(request, _http_error(failure.value, method, path))
 
     def ours(request: Request, failure: Failure) -> bytes:
-        return answer_for(fault(log, failure)).write_to(request)
+        return told(request, answer_for(fault(log, failure)))
 
     # Klein passes the instance first, but only where the application is bound to one.
     app.handle_errors(SmlsError)(lambda *given: named(*given[-2:]))

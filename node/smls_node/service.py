@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
@@ -21,16 +22,18 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from smls import program
 from smls.address import Advertise
 from smls.errors import ModelNotFound, SmlsError
 from smls.folders import cache_folder
 from smls.wire import NodeRecord, join_address
-from smls_node import loading, repository
+from smls_node import loading, machine, repository
 from smls_node.announcement import Announcement
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
+from smls_node.faces.terms import Terms
 from smls_node.pools import Pools
 from smls_node.repository import Source
 from smls_node.serving import Phase, Serving
@@ -82,12 +85,13 @@ class NodeService(Service):
             max_pixels=settings.max_pixels,
             exact=settings.exact,
         )
+        self._parsers = ThreadPool(0, machine.cores(), name="parse")
         self._site = make_site(
             self._serving,
             reactor,
+            Terms(settings.request_timeout, partial(deferToThreadPool, reactor, self._parsers)),
             version=version(program.DISTRIBUTION),
             max_upload=settings.max_upload,
-            timeout_seconds=settings.request_timeout,
         )
         self._pools = Pools()
         self._deadlines = LoopingCall(self._serving.expire)
@@ -119,6 +123,7 @@ class NodeService(Service):
         self.log.info(
             "listening on {host} port {port}, loading", host=host or "all addresses", port=self.port
         )
+        self._parsers.start()
         self._loading = True
         pool = self._reactor.getThreadPool()
         loaded = deferToThreadPool(self._reactor, pool, self._load).addCallback(self._keep_up)
@@ -165,6 +170,7 @@ class NodeService(Service):
         for model in self._serving.catalogue.models:
             model.workers.stop()
         self._pools.close()
+        self._parsers.stop()
         self.log.info("stopped")
         if self._upkeep is not None and self._upkeep.is_busy:
             # As while loading at the start: the reactor would wait for that thread.

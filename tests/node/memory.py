@@ -18,6 +18,7 @@ from smls_node.batcher import Batcher, Limits
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
+from smls_node.faces.terms import Terms
 from smls_node.joining import Runner
 from smls_node.serving import Phase, Serving
 from smls_node.signature import DEFAULT, Signature
@@ -120,7 +121,7 @@ class MemoryNode:
         self.serving.node = "node-1"
         self.serving.phase = Phase.READY
         self.site = make_site(
-            self.serving, self.clock, version="1.2.3", max_upload=max_upload, timeout_seconds=30.0
+            self.serving, self.clock, Terms(30.0), version="1.2.3", max_upload=max_upload
         )
 
     @property

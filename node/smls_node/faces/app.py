@@ -6,27 +6,36 @@ Importing Klein installs a reactor, so this module is imported only where a serv
 
 from __future__ import annotations
 
+from attrs import evolve
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 
 from smls.site import LimitedSite
-from smls.web import Answer, Head, answer_for, errors_as_json, remember_routes, route_error
+from smls.web import (
+    Answer,
+    Head,
+    answer_for,
+    errors_as_json,
+    json_answer,
+    remember_routes,
+    route_error,
+)
 from smls_node.faces import forms, health, page
 from smls_node.faces.terms import Terms
-from smls_node.faces.upload import Upload
+from smls_node.faces.upload import Upload, Whole
 from smls_node.serving import Serving
+
+STANDARD = ("/v1/", "/v2/")
+"""Where paths begin that other servers' clients ask for."""
 
 
 def make_site(
-    serving: Serving, clock: IReactorTime, *, version: str, max_upload: int, timeout_seconds: float
+    serving: Serving, clock: IReactorTime, terms: Terms, *, version: str, max_upload: int
 ) -> LimitedSite:
-    """A site that serves ``serving``'s models; uploads have ``max_upload`` bytes at most.
-
-    A request that names no deadline is given ``timeout_seconds``.
-    """
+    """A site that serves ``serving``'s models; uploads have ``max_upload`` bytes at most."""
     app = Klein()
-    errors_as_json(app)
-    forms.add_routes(app, serving, Terms(timeout_seconds))
+    errors_as_json(app, voice)
+    forms.add_routes(app, serving, terms)
     health.add_routes(app, serving)
     page.add_routes(app, serving, version)
     remember_routes(app)
@@ -38,7 +47,24 @@ def make_site(
             return answer_for(refusal)
         return route_error(app, head.method, head.path)
 
-    def body_for(head: Head) -> Upload:
+    def body_for(head: Head) -> Upload | Whole:
+        if _is_standard(head.path):
+            return Whole()
         return Upload(head.headers.getRawHeaders("content-type", [""])[-1])
 
-    return LimitedSite(app.resource(), clock, max_body=max_upload, screen=screen, body_for=body_for)
+    return LimitedSite(
+        app.resource(), clock, max_body=max_upload, screen=screen, body_for=body_for, voice=voice
+    )
+
+
+def voice(path: str, answer: Answer) -> Answer:
+    """Errors on standard paths as ``{"error": message}``: TensorFlow Serving's and the Open
+    Inference Protocol's clients know no other."""
+    if not answer.error or not _is_standard(path):
+        return answer
+    plain = json_answer({"error": answer.error}, answer.status, answer.headers)
+    return evolve(answer, body=plain.body)
+
+
+def _is_standard(path: str) -> bool:
+    return f"{path}/".lower().startswith(STANDARD)

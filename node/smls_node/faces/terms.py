@@ -1,23 +1,38 @@
 # SPDX-License-Identifier: MIT
-"""What every dialect over HTTP has in common: a request's deadline, an answer's times and load."""
+"""What every dialect over HTTP has in common: a request's deadline, work that must not block the
+reactor, an answer's times and load."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isfinite
+from typing import Any
 
 from attrs import frozen
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from smls.errors import BadRequest
 from smls.site import LimitedRequest
 from smls.wire import LOAD_HEADER, TIMEOUT_HEADER, LoadReport
 from smls_node.worker import Times
 
+SMALL_BYTES = 1 << 14
+"""So much is parsed or written in less time than a thread is woken in, some 100 microseconds."""
+
 
 @frozen
 class Terms:
-    """How requests are timed: ``timeout_seconds`` is the deadline of those that name none."""
+    """``timeout_seconds`` is the deadline of requests that name none; ``in_thread`` calls a
+    function in a thread, as ``deferToThreadPool`` does."""
 
     timeout_seconds: float
+    in_thread: Callable[..., Deferred[Any]] = maybeDeferred
+
+    def offload(self, size_bytes: int, work: Callable[..., Any], *given: Any) -> Deferred[Any]:
+        """What ``work(*given)`` gives, which takes time in proportion to ``size_bytes``: in a
+        thread, unless it is small."""
+        call = self.in_thread if size_bytes > SMALL_BYTES else maybeDeferred
+        return call(work, *given)
 
     def deadline(self, request: LimitedRequest, now: float) -> float:
         """The moment by which the request wants its answer, counted from its headers.

@@ -32,6 +32,31 @@ class Form:
     fields: dict[str, str]
 
 
+class Whole:
+    """Takes a body as it arrives (``smls.site.Body``), and gives it whole without another copy."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+
+    def write(self, data: bytes, /) -> None:
+        """Takes the next bytes of the body."""
+        self._received += data
+
+    def tell(self) -> int:
+        return len(self._received)
+
+    def seek(self, offset: int, whence: int = 0, /) -> None:
+        """Twisted rewinds a body before it is read; there is nothing to rewind here."""
+
+    def close(self) -> None:
+        """Lets go of what was received."""
+        self._received = bytearray()
+
+    def whole(self) -> memoryview:
+        """All that was received. Arrays may lie in it; it is written to no more."""
+        return memoryview(self._received)
+
+
 class Upload:
     """Takes a body as it arrives (``smls.site.Body``) and gives its ``form()`` once it is whole."""
 
