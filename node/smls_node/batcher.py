@@ -29,9 +29,7 @@ from attrs import define, field, frozen
 
 from smls.wire import LoadReport
 from smls_node.batchtime import BatchTime
-
-MAX_BATCH_SIZE = 64
-"""Larger batches win little even for tiny networks, and cost the first of them latency."""
+from smls_node.settings import Limits
 
 OVERHEAD = 0.05
 """A batch grows until its fixed cost is this part of its time; more wins next to nothing."""
@@ -49,37 +47,6 @@ class Cut(Enum):
     DEADLINE = "deadline"
     ROUND_SIZE = "round size"
     NO_MORE = "no more"
-
-
-@frozen
-class Limits:
-    """What an operator may set, by the names that TensorFlow Serving and Triton users know.
-
-    ``max_queue_delay`` is in seconds. A batch is padded to the next of ``allowed_batch_sizes``
-    where these are given. ``max_queue_size`` is in requests, ``max_queue_bytes`` in bytes.
-    A ``max_batch_size`` of ``None`` leaves it to what was measured.
-    """
-
-    max_batch_size: int | None = None
-    max_queue_delay: float = 0.0
-    allowed_batch_sizes: tuple[int, ...] = ()
-    max_queue_size: int = 4096
-    max_queue_bytes: int = 1 << 30
-
-    @property
-    def bound(self) -> int | None:
-        """The most rows that the operator lets a batch, and so a request, have."""
-        told = [size for size in (self.max_batch_size, *self.allowed_batch_sizes[-1:]) if size]
-        return min(told, default=None)
-
-    @property
-    def largest(self) -> int:
-        """The most rows that a batch of several requests may hold."""
-        return self.bound or MAX_BATCH_SIZE
-
-    def padded(self, size: int) -> int:
-        """The size that a batch of ``size`` is run with."""
-        return next((each for each in self.allowed_batch_sizes if each >= size), size)
 
 
 @define(eq=False)

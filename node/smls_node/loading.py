@@ -20,6 +20,7 @@ from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
+from smls_node.formats import GRAPH, Format, format_of
 from smls_node.joining import Runner
 from smls_node.labels import read_labels
 from smls_node.pools import Pools
@@ -76,20 +77,20 @@ def load(
 
     :raises ModelUnusable: where its files are missing, broken, or do not fit together.
     """
-    assert settings.labels is not None
-    labels = read_labels(settings.labels)
-    if not settings.graph.is_file():
-        raise ModelUnusable(f"{settings.graph}: there is no such file")
-    files = files_of(settings)
-    runtime, arrangement = _accelerated(files, means, may_prove=not serving) or _session(
-        files, _found(files, settings, means, serving, served), means
-    )
+    labels = read_labels(settings.labels) if settings.labels else ()
+    if not settings.path.exists():
+        raise ModelUnusable(f"{settings.path}: there is no such file")
+    kind = format_of(settings)
+    if kind is GRAPH:
+        runtime, arrangement = _graph(settings, means, serving, served)
+    else:
+        runtime, arrangement = _opened(kind, settings, means, serving)
     task = image_task(runtime.signatures, settings.mean, settings.std)
     classes = task.classes if task else 0
-    if classes != len(labels):
+    if labels and classes != len(labels):
         runtime.unload()
         raise ModelUnusable(
-            f"{settings.labels} has {len(labels)} labels, but {settings.graph} gives "
+            f"{settings.labels} has {len(labels)} labels, but {settings.path} gives "
             f"{classes} scores an image"
         )
     name = settings.name or _name_of(settings)
@@ -98,13 +99,15 @@ def load(
     batcher = Batcher(limits, BatchTime(arrangement.anchors), arrangement.workers)
     runner = Runner(runtime, limits.padded)
     workers = Workers(batcher, runner, arrangement.runs, means.seconds, means.wake, name)
-    return Model(name, settings.version, runtime, arrangement, workers, task, labels)
+    return Model(
+        name, settings.version, runtime, arrangement, workers, task if labels else None, labels
+    )
 
 
 def files_of(settings: ModelSettings) -> GraphFiles:
     """The graph and how it is to be fed."""
     return GraphFiles(
-        settings.graph,
+        settings.path,
         settings.input_layer,
         settings.output_layer,
         settings.mean,
@@ -112,6 +115,28 @@ def files_of(settings: ModelSettings) -> GraphFiles:
         settings.height,
         settings.width,
     )
+
+
+def _graph(
+    settings: ModelSettings, means: Means, serving: bool, served: Model | None
+) -> tuple[Runtime, Arrangement]:
+    files = files_of(settings)
+    return _accelerated(files, means, may_prove=not serving) or _session(
+        files, _found(files, settings, means, serving, served), means
+    )
+
+
+def _opened(
+    kind: Format, settings: ModelSettings, means: Means, serving: bool
+) -> tuple[Runtime, Arrangement]:
+    """The model of any other format, run as told or as most models run best."""
+    found = _told(settings) or tuning.usual(machine.cores())
+    runtime: Runtime = kind.imported().load(
+        settings, operator_threads=found.operator_threads, runs=found.runs
+    )
+    if serving:
+        return runtime, found
+    return runtime, evolve(found, anchors=tuple(tuning.sizes_of(runtime, found.runs).items()))
 
 
 def _found(
@@ -206,12 +231,12 @@ def check_distinct(models: Sequence[ModelSettings]) -> None:
         key = settings.name or _name_of(settings), settings.version
         if key in seen:
             raise ModelUnusable(
-                f"{seen[key].graph} and {settings.graph} are both model {key[0]!r} version "
+                f"{seen[key].path} and {settings.path} are both model {key[0]!r} version "
                 f"{key[1]}; give one another --name or --version"
             )
         seen[key] = settings
 
 
 def _name_of(settings: ModelSettings) -> str:
-    lawful = re.sub(r"[^A-Za-z0-9._-]+", "-", settings.graph.stem)[:128].lstrip("._-")
+    lawful = re.sub(r"[^A-Za-z0-9._-]+", "-", settings.path.stem)[:128].lstrip("._-")
     return lawful or "model"

@@ -94,7 +94,7 @@ class ServedModelOptions(ModelOptions):
 
     def opt_graph(self, path: str) -> None:
         """Frozen graph (.pb) to serve; begins a new model."""
-        self["models"].append(evolve(self["default"], graph=Path(path)))
+        self["models"].append(evolve(self["default"], path=Path(path)))
 
     def opt_operator_threads(self, value: str) -> None:
         """Threads that one operator is spread over; with --runs, instead of measuring."""

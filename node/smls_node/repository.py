@@ -187,7 +187,7 @@ def _edition(
     folder = model / names[0]
     files, own = parts[Part(model, names[0])], parts[Part(model)]
     stamps = (files, own)
-    settings = evolve(settings, graph=folder)
+    settings = evolve(settings, path=folder)
     if len(names) > 1:
         return Edition(settings, stamps, f"{model}: {' and '.join(names)} are one version")
     graphs = _graphs(files)
@@ -203,7 +203,7 @@ def _edition(
             return Edition(settings, stamps, f"{place}: got {got}, wanted one file of labels")
         if candidates:
             return Edition(
-                evolve(settings, graph=folder / graphs[0].name, labels=place / candidates[0].name),
+                evolve(settings, path=folder / graphs[0].name, labels=place / candidates[0].name),
                 (graphs[0], candidates[0]),
             )
     lacking = told.labels or "labels.txt"

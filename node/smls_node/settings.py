@@ -7,21 +7,56 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from smls_node.batcher import Limits
+MAX_BATCH_SIZE = 64
+"""Larger batches win little even for tiny networks, and cost the first of them latency."""
+
+
+@frozen
+class Limits:
+    """What an operator may set, by the names that TensorFlow Serving and Triton users know.
+
+    ``max_queue_delay`` is in seconds. A batch is padded to the next of ``allowed_batch_sizes``
+    where these are given. ``max_queue_size`` is in requests, ``max_queue_bytes`` in bytes.
+    A ``max_batch_size`` of ``None`` leaves it to what was measured.
+    """
+
+    max_batch_size: int | None = None
+    max_queue_delay: float = 0.0
+    allowed_batch_sizes: tuple[int, ...] = ()
+    max_queue_size: int = 4096
+    max_queue_bytes: int = 1 << 30
+
+    @property
+    def bound(self) -> int | None:
+        """The most rows that the operator lets a batch, and so a request, have."""
+        told = [size for size in (self.max_batch_size, *self.allowed_batch_sizes[-1:]) if size]
+        return min(told, default=None)
+
+    @property
+    def largest(self) -> int:
+        """The most rows that a batch of several requests may hold."""
+        return self.bound or MAX_BATCH_SIZE
+
+    def padded(self, size: int) -> int:
+        """The size that a batch of ``size`` is run with."""
+        return next((each for each in self.allowed_batch_sizes if each >= size), size)
 
 
 @frozen
 class ModelSettings:
-    """One model of the command line: a frozen graph, its labels and how to feed it.
+    """One model: where it lies, in which format, its labels and how to feed it.
 
-    What is ``None`` is looked for in the graph, measured, or has a default that depends on the
-    others. ``limits`` are those of its batches and their queue.
+    ``path`` is a file or a folder, as the format has it; ``format`` is one of
+    ``smls_node.formats``, found from what lies there where it is empty. What is ``None`` is
+    looked for in the model, measured, or has a default that depends on the others. ``limits``
+    are those of its batches and their queue.
     """
 
-    graph: Path
+    path: Path
     labels: Path | None = None
     name: str | None = None
     version: str = "1"
+    format: str = ""
     input_layer: str | None = None
     output_layer: str | None = None
     mean: float = 0.0

@@ -152,7 +152,7 @@ Announced to a registry, which clients ask where the live nodes are:
             lawful("--default-model", self["default-model"])
         for model in self["models"]:
             if model.labels is None:
-                raise usage.UsageError(f"--graph {model.graph}: --labels is missing")
+                raise usage.UsageError(f"--graph {model.path}: --labels is missing")
         paths = [source.path for source in self["sources"]]
         for path in paths:
             if paths.count(path) > 1:

@@ -14,13 +14,14 @@ from twisted.internet.task import Clock
 
 from smls.tensors import Tensors, TensorSpec
 from smls_node.arrangement import Arrangement
-from smls_node.batcher import Batcher, Limits
+from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
 from smls_node.joining import Runner
 from smls_node.serving import Phase, Serving
+from smls_node.settings import Limits
 from smls_node.signature import DEFAULT, Signature
 from smls_node.tasks import image_task
 from smls_node.worker import Workers

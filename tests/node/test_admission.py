@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smls_node.admission import MARGIN, expected_seconds, full, refusal
-from smls_node.batcher import Batcher, Limits
+from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
+from smls_node.settings import Limits
 
 
 def busy(waiting: int, workers: int = 2, each: float = 0.1) -> Batcher:

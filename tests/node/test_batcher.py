@@ -10,17 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from smls_node.batcher import (
-    LEFT_BEHIND,
-    Batch,
-    Batcher,
-    Cut,
-    Item,
-    Limits,
-    QueueFull,
-    round_size,
-)
+from smls_node.batcher import LEFT_BEHIND, Batch, Batcher, Cut, Item, QueueFull, round_size
 from smls_node.batchtime import BatchTime
+from smls_node.settings import Limits
 
 TINY = BatchTime([(1, 0.0011), (8, 0.0018)])
 

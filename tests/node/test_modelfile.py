@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smls.errors import ModelUnusable
-from smls_node.batcher import Limits
 from smls_node.modelfile import KEYS, ModelFile, parse
-from smls_node.settings import ModelSettings
+from smls_node.settings import Limits, ModelSettings
 from smls_node.versions import Policy
 
 PATH = Path("models/flowers/smls.toml")

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smls.errors import ModelUnusable
-from smls_node.batcher import Limits
 from smls_node.repository import (
     File,
     Part,
@@ -22,7 +21,7 @@ from smls_node.repository import (
     settle,
     wanted,
 )
-from smls_node.settings import ModelSettings
+from smls_node.settings import Limits, ModelSettings
 
 ROOT = Path("/models")
 SOURCE = Source(ROOT)
@@ -70,7 +69,7 @@ def test_the_latest_version_is_wanted_with_its_graph_and_labels() -> None:
     found = of(model(v1="g.pb labels.txt", v010="g.pb labels.txt", v9="g.pb labels.txt"))
     (edition,) = found.editions
     assert (edition.name, edition.version, edition.problem) == ("m", "10", "")
-    assert edition.settings.graph == ROOT / "m/010/g.pb"
+    assert edition.settings.path == ROOT / "m/010/g.pb"
     assert edition.settings.labels == ROOT / "m/010/labels.txt"
     assert found.notes == ()
 
@@ -87,7 +86,7 @@ def test_labels_and_settings_may_be_the_models() -> None:
 
 def test_a_model_without_versions_is_its_first() -> None:
     (edition,) = of(model(toml="", own="model.pb other.pb labels.txt")).editions
-    assert (edition.version, edition.settings.graph) == ("1", ROOT / "m/model.pb")
+    assert (edition.version, edition.settings.path) == ("1", ROOT / "m/model.pb")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from smls.wire import LOAD_HEADER, load_from_header
-from smls_node.batcher import Limits
 from smls_node.batchtime import BatchTime
+from smls_node.settings import Limits
 from tests.memory import Reply
 from tests.node.memory import Brightness, MemoryNode, NodeConnection, form, image, model
 

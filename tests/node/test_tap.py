@@ -7,9 +7,8 @@ import pytest
 from twisted.python.usage import UsageError
 
 from smls_node import loading
-from smls_node.batcher import Limits
 from smls_node.repository import Source
-from smls_node.settings import ModelSettings
+from smls_node.settings import Limits, ModelSettings
 from smls_node.tap import Options
 
 

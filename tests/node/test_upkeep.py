@@ -14,11 +14,10 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from smls.errors import BadRequest, ModelNotFound
-from smls_node.batcher import Limits
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Catalogue, Model
 from smls_node.repository import Source
-from smls_node.settings import ModelSettings
+from smls_node.settings import Limits, ModelSettings
 from smls_node.upkeep import LOOK_SECONDS, Upkeep
 from tests.node.memory import Brightness, model
 

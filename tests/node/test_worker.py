@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smls.errors import DeadlineExceeded
-from smls_node.batcher import Batcher, Limits
+from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
+from smls_node.settings import Limits
 from smls_node.worker import Job, Workers
 
 SAFE_SECONDS = 30.0
