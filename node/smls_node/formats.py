@@ -9,6 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from smls.errors import ModelUnusable
+from smls_node.runtimes import Runtime
 from smls_node.settings import ModelSettings
 
 
@@ -46,6 +47,17 @@ GRAPH = Format("graph", "tensorflow", "tensorflow", "node")
 """A frozen GraphDef, as label_image takes it."""
 
 FORMATS = {each.name: each for each in (GRAPH,)}
+
+
+def load(settings: ModelSettings, *, operator_threads: int, runs: int) -> Runtime:
+    """The model in the library of its format.
+
+    :raises ModelUnusable: where there is no such format or no such library, or the model is
+        broken.
+    """
+    module = format_of(settings).imported()
+    runtime: Runtime = module.load(settings, operator_threads=operator_threads, runs=runs)
+    return runtime
 
 
 def format_of(settings: ModelSettings) -> Format:

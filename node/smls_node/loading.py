@@ -14,17 +14,17 @@ from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from smls.errors import ModelUnusable, SmlsError
-from smls_node import acceleration, embedded, machine, tuning
+from smls_node import acceleration, embedded, formats, machine, tuning
 from smls_node.acceleration import Proof
 from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
-from smls_node.formats import GRAPH, Format, format_of
+from smls_node.formats import GRAPH, format_of
 from smls_node.joining import Runner
 from smls_node.labels import read_labels
 from smls_node.pools import Pools
-from smls_node.runtimes import GraphFiles, Runtime, openvino
+from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
 from smls_node.settings import ModelSettings
 from smls_node.tasks import image_task
 from smls_node.worker import Workers
@@ -80,11 +80,10 @@ def load(
     labels = read_labels(settings.labels) if settings.labels else ()
     if not settings.path.exists():
         raise ModelUnusable(f"{settings.path}: there is no such file")
-    kind = format_of(settings)
-    if kind is GRAPH:
+    if format_of(settings) is GRAPH:
         runtime, arrangement = _graph(settings, means, serving, served)
     else:
-        runtime, arrangement = _opened(kind, settings, means, serving)
+        runtime, arrangement = _opened(settings, means, serving)
     task = image_task(runtime.signatures, settings.mean, settings.std)
     classes = task.classes if task else 0
     if labels and classes != len(labels):
@@ -121,21 +120,26 @@ def _graph(
     settings: ModelSettings, means: Means, serving: bool, served: Model | None
 ) -> tuple[Runtime, Arrangement]:
     files = files_of(settings)
-    return _accelerated(files, means, may_prove=not serving) or _session(
-        files, _found(files, settings, means, serving, served), means
-    )
+    accelerated = _accelerated(files, means, serving)
+    if accelerated is not None:
+        return accelerated
+    found = _found(files, settings, means, serving, served)
+    threads, runs = found.operator_threads, found.runs
+    if serving:
+        beside = means.pools.load_beside(
+            tensorflow.load, files, operator_threads=threads, runs=runs
+        )
+        return beside, found
+    return means.pools.load(files, threads, runs), found
 
 
-def _opened(
-    kind: Format, settings: ModelSettings, means: Means, serving: bool
-) -> tuple[Runtime, Arrangement]:
+def _opened(settings: ModelSettings, means: Means, serving: bool) -> tuple[Runtime, Arrangement]:
     """The model of any other format, run as told or as most models run best."""
     found = _told(settings) or tuning.usual(machine.cores())
-    runtime: Runtime = kind.imported().load(
-        settings, operator_threads=found.operator_threads, runs=found.runs
-    )
+    how = {"operator_threads": found.operator_threads, "runs": found.runs}
     if serving:
-        return runtime, found
+        return means.pools.load_beside(formats.load, settings, **how), found
+    runtime = formats.load(settings, **how)
     return runtime, evolve(found, anchors=tuple(tuning.sizes_of(runtime, found.runs).items()))
 
 
@@ -156,10 +160,6 @@ def _found(
     return evolve(served.arrangement, why=why)
 
 
-def _session(files: GraphFiles, found: Arrangement, means: Means) -> tuple[Runtime, Arrangement]:
-    return means.pools.load(files, found.operator_threads, found.runs), found
-
-
 def _told(settings: ModelSettings) -> Arrangement | None:
     """How the operator wants the model run, where both numbers were given."""
     if settings.operator_threads is None or settings.runs is None:
@@ -168,7 +168,7 @@ def _told(settings: ModelSettings) -> Arrangement | None:
 
 
 def _accelerated(
-    files: GraphFiles, means: Means, *, may_prove: bool
+    files: GraphFiles, means: Means, serving: bool
 ) -> tuple[Runtime, Arrangement] | None:
     """The graph in OpenVINO, where it is asked for, proven the same, and faster."""
     if means.accelerate == "off":
@@ -176,7 +176,7 @@ def _accelerated(
     try:
         proof = acceleration.read(files, means.findings)
         if proof is None:
-            if not may_prove:
+            if serving:
                 log.info("{graph} stays in TensorFlow, unproven", graph=str(files.graph))
                 return None
             proof = _proof(files, means)
@@ -184,11 +184,15 @@ def _accelerated(
         if chosen.engine == acceleration.SESSION:
             log.info("{graph} stays in TensorFlow, {why}", graph=str(files.graph), why=proof.why())
             return None
-        runtime = openvino.load(
-            files,
-            precision=chosen.precision,
-            streams=chosen.runs,
-            one_by_one=chosen.one_by_one,
+        how: dict[str, Any] = {
+            "precision": chosen.precision,
+            "streams": chosen.runs,
+            "one_by_one": chosen.one_by_one,
+        }
+        runtime: Runtime = (
+            means.pools.load_beside(openvino.load, files, **how)
+            if serving
+            else openvino.load(files, **how)
         )
     except (SmlsError, ImportError, OSError, subprocess.SubprocessError) as error:
         log.warn("{graph} is not accelerated: {error}", graph=str(files.graph), error=str(error))

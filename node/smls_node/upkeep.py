@@ -10,21 +10,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from attrs import define, field
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from smls.errors import ModelUnusable, SmlsError
+from smls.errors import ModelNotFound, ModelUnusable, Overloaded, SmlsError
 from smls_node import repository
 from smls_node.catalogue import Catalogue, Model
 from smls_node.repository import Parts, Seen, Source
 from smls_node.settings import ModelSettings
-from smls_node.versions import Edition, State, Versions
+from smls_node.versions import Edition, Standing, State, Versions, is_settled
 
 LOOK_SECONDS = 1.0
 """Between two looks: what is there is noticed by the second one after it, within 2 s."""
+
+
+LOOKS = 2
+"""A folder that has just come counts from the second look on that finds it."""
+
+
+@define(eq=False)
+class _Asked:
+    """Who waits until the model ``name`` is loaded, or gone, for so many looks at least."""
+
+    name: str
+    is_wanted: bool
+    looks: int
+    done: Deferred[None] = field(factory=Deferred)
 
 
 class Upkeep:
@@ -60,6 +75,9 @@ class Upkeep:
         self._drain_seconds = drain_seconds
         self._taken = frozenset(model.name for model in catalogue.models)
         self._versions = Versions()
+        self._found_editions: tuple[Edition, ...] = ()
+        self._put_away: set[str] = set()
+        self._asked: list[_Asked] = []
         self._models: dict[Edition, Model] = {}
         self._seen: Seen | None = None
         self._parts: Parts = {}
@@ -76,9 +94,43 @@ class Upkeep:
         return settled
 
     def stop(self) -> None:
-        """Looks no more, and begins no load."""
+        """Looks no more, and begins no load; who waits for one is told."""
         if self._looking.running:
             self._looking.stop()
+        asked, self._asked = self._asked, []
+        for each in asked:
+            each.done.errback(Overloaded("the node is stopping; ask another one"))
+
+    def load(self, name: str) -> Deferred[None]:
+        """Loads the model ``name`` where it was unloaded, or what failed of it again; fires when
+        all that is wanted of it is there.
+
+        It fails with ``ModelNotFound`` where no folder has the model, and ``ModelUnusable`` where
+        a version of it cannot be loaded.
+        """
+        if name in self._taken:
+            return succeed(None)
+        self._put_away.discard(name)
+        self._versions.retry(name)
+        return self._ask(name, is_wanted=True)
+
+    def unload(self, name: str) -> Deferred[None]:
+        """Drops the model ``name`` and keeps it so until it is loaded; fires when it is gone.
+
+        It fails with ``ModelNotFound`` where no folder has the model, and ``ModelUnusable`` where
+        it is one of the command line's.
+        """
+        if name in self._taken:
+            return fail(ModelUnusable(f"model {name} is of the command line, and stays"))
+        self._put_away.add(name)
+        return self._ask(name, is_wanted=False)
+
+    def _ask(self, name: str, *, is_wanted: bool) -> Deferred[None]:
+        is_known = any(edition.name == name for edition in self._found_editions)
+        asked = _Asked(name, is_wanted, 0 if is_known else LOOKS)
+        self._asked.append(asked)
+        self._want()
+        return asked.done
 
     @property
     def is_busy(self) -> bool:
@@ -99,8 +151,17 @@ class Upkeep:
         found = repository.wanted(self._parts, self._sources, self._defaults, self._taken)
         unreadable = (f"{path} cannot be read: {why}" for path, why in now.unreadable.items())
         self._tell([*found.notes, *unreadable])
-        self._versions.want(found.editions)
+        self._found_editions = found.editions
         self._catalogue.label(found.labels)
+        for asked in self._asked:
+            asked.looks -= 1
+        self._want()
+
+    def _want(self) -> None:
+        """Wants what was found and not put away."""
+        self._versions.want(
+            edition for edition in self._found_editions if edition.name not in self._put_away
+        )
         self._go_on()
 
     def _lost(self, failure: Failure) -> None:
@@ -124,9 +185,25 @@ class Upkeep:
             self._begin(edition)
         if self._catalogue.stand(self._versions.standings):
             self._changed()
+        for asked in list(self._asked):
+            standings = self._versions.standings_of(asked.name)
+            if asked.looks <= 0 and all(map(is_settled, standings)):
+                self._asked.remove(asked)
+                self._tell_who_asked(asked, standings)
         if self._settled is not None and self._versions.is_settled:
             settled, self._settled = self._settled, None
             settled.callback(None)
+
+    def _tell_who_asked(self, asked: _Asked, standings: Iterable[Standing]) -> None:
+        failed = [each for each in standings if each.state is State.END]
+        if all(edition.name != asked.name for edition in self._found_editions):
+            self._put_away.discard(asked.name)
+            asked.done.errback(ModelNotFound(f"model {asked.name}: no folder has it"))
+        elif asked.is_wanted and failed:
+            told = "; ".join(f"version {each.version}: {each.why}" for each in failed)
+            asked.done.errback(ModelUnusable(f"model {asked.name}: {told}"))
+        else:
+            asked.done.callback(None)
 
     def _begin(self, edition: Edition) -> None:
         served = self._catalogue.served(edition.name)

@@ -129,6 +129,11 @@ class _Entry:
         self.state, self.why = state, why
 
 
+def is_settled(standing: Standing) -> bool:
+    """Whether it is not being loaded or dropped, nor still to be."""
+    return standing.state in (State.AVAILABLE, State.END)
+
+
 class Versions:
     """The versions that are wanted, and those that are still there."""
 
@@ -146,8 +151,7 @@ class Versions:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is being loaded or dropped, or is still to be."""
-        moving = (State.START, State.LOADING, State.UNLOADING)
-        return not any(entry.state in moving for entry in self._entries.values())
+        return all(is_settled(each) for each in self.standings)
 
     def want(self, editions: Iterable[Edition]) -> None:
         """From now on these are wanted, and no others."""
@@ -160,6 +164,16 @@ class Versions:
                     del self._entries[edition]
         for edition in self._wanted:
             self._entries.setdefault(edition, _Entry())
+
+    def retry(self, name: str) -> None:
+        """Has what failed of the model ``name`` tried again."""
+        for edition, entry in self._entries.items():
+            if edition.name == name and entry.state is State.END:
+                self._entries[edition] = _Entry()
+
+    def standings_of(self, name: str) -> tuple[Standing, ...]:
+        """Those of one model."""
+        return tuple(each for each in self.standings if each.name == name)
 
     def to_load(self) -> Edition | None:
         """What is to be loaded now, if anything; ``loaded`` or ``failed`` says what came of it."""

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from smls.errors import BadRequest, ModelNotFound
+from smls.errors import BadRequest, ModelNotFound, ModelUnusable, Overloaded
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Catalogue, Model
 from smls_node.repository import Source
@@ -101,6 +102,10 @@ class Kept:
     @property
     def states(self) -> dict[str, str]:
         return {each.version: each.state for each in self.catalogue.records()}
+
+
+def break_down(settings: ModelSettings) -> None:
+    raise ModelUnusable("broken")
 
 
 @pytest.fixture
@@ -247,3 +252,63 @@ def test_a_model_replaced_in_place_is_not_removed_by_the_old_ones_end() -> None:
     assert catalogue.find("m") is second
     catalogue.remove(evolve(second))
     assert catalogue.models == (second,)
+
+
+def outcome(asked: Deferred[None]) -> object:
+    """``None`` once it has fired, the error that it failed with, or ``...`` while it waits."""
+    results: list[object] = [...]
+    asked.addCallbacks(results.append, lambda failure: results.append(failure.value))
+    return results[-1]
+
+
+def test_a_model_is_unloaded_and_loaded_on_demand(kept: Kept) -> None:
+    kept.put("1")
+    kept.start()
+    assert outcome(kept.upkeep.unload("m")) is None
+    kept.look(5)
+    assert kept.states == {}
+    assert outcome(kept.upkeep.load("m")) is None
+    assert kept.states == {"1": "AVAILABLE"}
+
+
+def test_what_failed_is_tried_again_on_demand(kept: Kept) -> None:
+    kept.put("1")
+    kept.during = break_down
+    kept.start()
+    kept.look(3)
+    assert len(kept.loads) == 1
+    asked = kept.upkeep.load("m")
+    error = outcome(asked)
+    assert isinstance(error, ModelUnusable)
+    assert error.message == "model m: version 1: broken"
+    kept.during = lambda settings: None
+    assert outcome(kept.upkeep.load("m")) is None
+    assert kept.states == {"1": "AVAILABLE"}
+
+
+def test_a_folder_that_has_just_come_is_waited_for(kept: Kept) -> None:
+    kept.start()
+    kept.put("1")
+    asked = kept.upkeep.load("m")
+    assert not asked.called
+    kept.look(2)
+    assert asked.called
+    assert kept.states == {"1": "AVAILABLE"}
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+def test_a_model_that_no_folder_has_is_told_and_not_remembered(kept: Kept, verb: str) -> None:
+    kept.start()
+    asked = getattr(kept.upkeep, verb)("x")
+    kept.look(2)
+    assert isinstance(outcome(asked), ModelNotFound)
+    kept.put("1", "x")
+    kept.look(2)
+    assert kept.states == {"1": "AVAILABLE"}
+
+
+def test_who_waits_while_the_node_stops_is_told(kept: Kept) -> None:
+    kept.start()
+    asked = kept.upkeep.load("x")
+    kept.upkeep.stop()
+    assert isinstance(outcome(asked), Overloaded)

@@ -88,13 +88,21 @@ class RuntimeApart:
 class Apart:
     """A process of its own for some runtimes. ``why`` says for people what it is for.
 
-    ``seconds`` reads a monotonic clock. Every method may be called in any thread, and blocks.
+    Where ``in_background``, what is loaded gets only the time that nobody else wants. ``seconds``
+    reads a monotonic clock. Every method may be called in any thread, and blocks.
     """
 
     log = Logger()
 
-    def __init__(self, why: str, seconds: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        why: str,
+        seconds: Callable[[], float] = time.monotonic,
+        *,
+        in_background: bool = False,
+    ) -> None:
         self._why = why
+        self._in_background = in_background
         self._seconds = seconds
         self._numbers = itertools.count()
         self._runtimes: list[RuntimeApart] = []
@@ -146,6 +154,11 @@ class Apart:
                 f"the process of the model {process.how_it_ended()} while it had the batch"
             ) from None
 
+    @property
+    def is_used(self) -> bool:
+        """Whether there is a runtime in it."""
+        return bool(self._runtimes)
+
     def told(self) -> str:
         """Which process it is and what for, or why there is none just now."""
         process = self._serving
@@ -171,7 +184,9 @@ class Apart:
             process.end()
 
     def _load(self, runtime: RuntimeApart, process: Process) -> None:
-        runtime.signatures, runtime.example = process.ask("load", runtime.number, runtime.how)
+        runtime.signatures, runtime.example = process.ask(
+            "load", runtime.number, runtime.how, self._in_background
+        )
         if runtime not in self._runtimes:
             self._runtimes.append(runtime)
 

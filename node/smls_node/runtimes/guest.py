@@ -19,11 +19,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from smls.errors import SmlsError
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.channel import Channel, Closed
+
+LOWEST_PRIORITY = 19
+"""On Linux a thread has a priority of its own, and hands it on to the threads that it starts."""
 
 
 class Guests:
@@ -32,9 +36,9 @@ class Guests:
     def __init__(self) -> None:
         self._runtimes: dict[int, Runtime] = {}
 
-    def load(self, number: int, how: Callable[[], Runtime]) -> tuple[Any, Any]:
+    def load(self, number: int, how: Callable[[], Runtime], in_background: bool) -> tuple[Any, Any]:
         """Loads a runtime; its signatures and its example."""
-        runtime = self._runtimes[number] = how()
+        runtime = self._runtimes[number] = _in_background(how) if in_background else how()
         # What loading leaves never dies; a full collection would look at all of it.
         gc.collect()
         gc.freeze()
@@ -67,6 +71,18 @@ class Guests:
             raise
         except BaseException as error:
             return False, portable(error)
+
+
+def _in_background(how: Callable[[], Runtime]) -> Runtime:
+    """What ``how`` gives, in a thread that gets the time that no other thread of the machine
+    wants. Nobody may raise a thread's priority again, so it is a thread for this alone."""
+
+    def work() -> Runtime:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+        return how()
+
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(work).result()
 
 
 def portable(error: BaseException) -> Exception:
