@@ -32,7 +32,7 @@ PACE_SECONDS = 0.04
 """Between the calls of one caller."""
 
 QUIET_SECONDS = 10.0
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = 180.0
 
 
 def main() -> int:

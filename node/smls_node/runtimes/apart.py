@@ -88,8 +88,8 @@ class RuntimeApart:
 class Apart:
     """A process of its own for some runtimes. ``why`` says for people what it is for.
 
-    Where ``in_background``, what is loaded gets only the time that nobody else wants. ``seconds``
-    reads a monotonic clock. Every method may be called in any thread, and blocks.
+    Where ``in_background``, others go before what is loaded. ``seconds`` reads a monotonic clock.
+    Every method may be called in any thread, and blocks.
     """
 
     log = Logger()

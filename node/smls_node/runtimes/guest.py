@@ -26,8 +26,9 @@ from smls.errors import SmlsError
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.channel import Channel, Closed
 
-LOWEST_PRIORITY = 19
-"""On Linux a thread has a priority of its own, and hands it on to the threads that it starts."""
+NICE = 10
+"""Leaves a tenth of a core that others want too: a load on a busy node goes on, and is hardly
+noticed. On Linux a thread has a priority of its own, and hands it on to those that it starts."""
 
 
 class Guests:
@@ -74,11 +75,11 @@ class Guests:
 
 
 def _in_background(how: Callable[[], Runtime]) -> Runtime:
-    """What ``how`` gives, in a thread that gets the time that no other thread of the machine
-    wants. Nobody may raise a thread's priority again, so it is a thread for this alone."""
+    """What ``how`` gives, in a thread that others go before. Nobody may raise a thread's
+    priority again, so it is a thread for this alone."""
 
     def work() -> Runtime:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         return how()
 
     with ThreadPoolExecutor(1) as threads:
