@@ -13,9 +13,13 @@ from smls_node import labels
 from smls_node.arrangement import Arrangement
 from smls_node.runtimes import Runtime
 from smls_node.signature import Signature
+from smls_node.tables import TableTask
 from smls_node.tasks import ImageTask
+from smls_node.texts import TextTask
 from smls_node.versions import Standing, State
 from smls_node.worker import Workers
+
+Task = ImageTask | TextTask | TableTask
 
 
 @frozen
@@ -30,7 +34,7 @@ class Model:
     runtime: Runtime
     arrangement: Arrangement
     workers: Workers
-    task: ImageTask | None = None
+    task: Task | None = None
     labels: tuple[str, ...] = ()
 
     def signature(self, name: str | None = None) -> tuple[str, Signature]:

@@ -26,7 +26,9 @@ from smls_node.labels import read_labels
 from smls_node.pools import Pools
 from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
 from smls_node.settings import ModelSettings
+from smls_node.tables import table_task
 from smls_node.tasks import image_task
+from smls_node.texts import text_task
 from smls_node.worker import Workers
 
 PROOF_SECONDS = 180.0
@@ -99,7 +101,13 @@ def load(
     runner = Runner(runtime, limits.padded)
     workers = Workers(batcher, runner, arrangement.runs, means.seconds, means.wake, name)
     return Model(
-        name, settings.version, runtime, arrangement, workers, task if labels else None, labels
+        name,
+        settings.version,
+        runtime,
+        arrangement,
+        workers,
+        task if labels else text_task(runtime.signatures) or table_task(runtime.signatures),
+        labels,
     )
 
 

@@ -25,7 +25,8 @@ class Signature:
     other, so that the rows of several requests may be run together; it stands in the shapes, as
     -1. ``is_open`` is for models that take what they are given: inputs that are not named here
     are let through. ``method`` is what TensorFlow Serving may be asked for it: ``predict``,
-    ``classify`` or ``regress``.
+    ``classify`` or ``regress``. ``columns`` are the names of those of the only input, where it is
+    a table that has them.
     """
 
     inputs: tuple[TensorSpec, ...] = ()
@@ -33,6 +34,7 @@ class Signature:
     batches: bool = True
     is_open: bool = False
     method: str = "predict"
+    columns: tuple[str, ...] = ()
 
     def rows(self, tensors: Tensors) -> int:
         """How many rows ``tensors`` have, which are what the signature takes; 1 where it does

@@ -20,10 +20,13 @@ from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
 from smls_node.joining import Runner
+from smls_node.runtimes import Runtime
 from smls_node.serving import Phase, Serving
 from smls_node.settings import Limits
 from smls_node.signature import DEFAULT, Signature
+from smls_node.tables import table_task
 from smls_node.tasks import image_task
+from smls_node.texts import text_task
 from smls_node.worker import Workers
 from tests.memory import Connection, Reply, parse, request
 
@@ -62,11 +65,12 @@ class Named:
 
     name: str
     version: str = "1"
-    runtime: Brightness = field(factory=Brightness)
+    runtime: Runtime = field(factory=Brightness)
 
     def on(self, clock: Clock, workers: int, limits: Limits, time: BatchTime) -> Model:
         batcher = Batcher(limits, time, workers)
         runner = Runner(self.runtime, limits.padded)
+        signatures = self.runtime.signatures
         threads = Workers(
             batcher, runner, workers, clock.seconds, lambda call, *given: call(*given)
         )
@@ -76,12 +80,12 @@ class Named:
             self.runtime,
             Arrangement(1, workers, workers, why="for a test"),
             threads,
-            image_task(self.runtime.signatures),
-            ("dark", "bright"),
+            image_task(signatures) or text_task(signatures) or table_task(signatures),
+            ("dark", "bright") if image_task(signatures) else (),
         )
 
 
-def model(name: str, version: str = "1", runtime: Brightness | None = None) -> Named:
+def model(name: str, version: str = "1", runtime: Runtime | None = None) -> Named:
     return Named(name, version, runtime or Brightness())
 
 

@@ -20,7 +20,7 @@ from smls.web import (
     remember_routes,
     route_error,
 )
-from smls_node.faces import forms, health, page
+from smls_node.faces import forms, health, natural, page
 from smls_node.faces.terms import Terms
 from smls_node.faces.upload import Upload, Whole
 from smls_node.serving import Serving
@@ -36,6 +36,7 @@ def make_site(
     app = Klein()
     errors_as_json(app, voice)
     forms.add_routes(app, serving, terms)
+    natural.add_routes(app, serving, terms)
     health.add_routes(app, serving)
     page.add_routes(app, serving, version)
     remember_routes(app)
@@ -48,9 +49,8 @@ def make_site(
         return route_error(app, head.method, head.path)
 
     def body_for(head: Head) -> Upload | Whole:
-        if _is_standard(head.path):
-            return Whole()
-        return Upload(head.headers.getRawHeaders("content-type", [""])[-1])
+        kind = head.headers.getRawHeaders("content-type", [""])[-1]
+        return Whole() if _is_standard(head.path) or natural.is_value(kind) else Upload(kind)
 
     return LimitedSite(
         app.resource(), clock, max_body=max_upload, screen=screen, body_for=body_for, voice=voice

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Images as people post them: ``POST /`` as the seed's server took it, and ``POST /classify``."""
+"""What people post: ``POST /`` as the seed's server took it and ``POST /models/<name>`` do what
+comes naturally to the model; ``POST /classify`` takes images alone."""
 
 from __future__ import annotations
 
@@ -7,11 +8,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from smls.errors import BadRequest, SmlsError
+from smls.errors import BadRequest, NotAnImage, SmlsError
 from smls.site import LimitedRequest
 from smls.web import answer_for, json_answer
+from smls_node.faces import natural
 from smls_node.faces.terms import Terms
-from smls_node.faces.upload import Upload
+from smls_node.faces.upload import Upload, Whole
 from smls_node.labels import Prediction
 from smls_node.serving import DEFAULT_PRIORITY, Ask, Classified, Serving
 
@@ -19,17 +21,21 @@ DEFAULT_TOP = 5
 
 
 def add_routes(app: Any, serving: Serving, terms: Terms) -> None:
-    """Adds the two calls to the Klein application."""
+    """Adds the calls to the Klein application."""
 
     @app.route("/", methods=["POST"])  # type: ignore[untyped-decorator]
-    def pairs(request: LimitedRequest) -> Deferred[bytes]:
+    @app.route("/models/<name>", methods=["POST"])  # type: ignore[untyped-decorator]
+    def pairs(request: LimitedRequest, name: str | None = None) -> Deferred[bytes]:
+        if isinstance(request.content, Whole):
+            return Deferred.fromCoroutine(natural.answer(serving, terms, request, name))
+
         def answer(found: Classified) -> Any:
             return [
                 _error(each) if isinstance(each, SmlsError) else _pairs(each)
                 for each in found.results
             ]
 
-        return _classify(request).addCallback(_answer, request, answer, lambda items: items)
+        return _classify(request, name).addCallback(_answer, request, answer, lambda items: items)
 
     @app.route("/classify", methods=["POST"])  # type: ignore[untyped-decorator]
     def classify(request: LimitedRequest) -> Deferred[bytes]:
@@ -48,9 +54,8 @@ def add_routes(app: Any, serving: Serving, terms: Terms) -> None:
 
         return _classify(request).addCallback(_answer, request, answer, lambda i: {"results": i})
 
-    def _classify(request: LimitedRequest) -> Deferred[Classified]:
-        upload: Upload = request.content
-        form = upload.form()
+    def _classify(request: LimitedRequest, name: str | None = None) -> Deferred[Classified]:
+        form = _upload(request).form()
         head = request.head()
 
         def named(field: str) -> str | None:
@@ -58,7 +63,7 @@ def add_routes(app: Any, serving: Serving, terms: Terms) -> None:
 
         ask = Ask(
             deadline=terms.deadline(request, serving.seconds()),
-            model=named("model"),
+            model=name or named("model"),
             version=named("version"),
             label=named("label"),
             top=_count("top", named("top"), DEFAULT_TOP, 10**9),
@@ -76,6 +81,15 @@ def add_routes(app: Any, serving: Serving, terms: Terms) -> None:
             answer = json_answer(items[0] if len(items) == 1 else several(items))
         terms.report(request, found.times, found.load, encode=serving.seconds() - begun)
         return answer.write_to(request)
+
+
+def _upload(request: LimitedRequest) -> Upload:
+    if isinstance(request.content, Upload):
+        return request.content
+    raise NotAnImage(
+        f"Content-Type: got {request.getHeader('content-type')!r}, wanted multipart/form-data "
+        "(curl -F data=@image.jpg) or image/*"
+    )
 
 
 def _count(name: str, text: str | None, default: int, most: int) -> int:

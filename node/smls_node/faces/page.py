@@ -12,6 +12,9 @@ from smls.site import LimitedRequest
 from smls.web import Answer, json_answer, prefers_html
 from smls_node.catalogue import Model
 from smls_node.serving import Serving
+from smls_node.tables import TableTask
+from smls_node.tasks import ImageTask
+from smls_node.texts import TextTask
 
 
 def add_routes(app: Any, serving: Serving, version: str) -> None:
@@ -63,7 +66,6 @@ def page(status: dict[str, Any]) -> str:
 
 
 def _model(serving: Serving, model: Model) -> dict[str, Any]:
-    spec = model.task.pixels if model.task else None
     how = model.arrangement
     return {
         "name": model.name,
@@ -72,7 +74,7 @@ def _model(serving: Serving, model: Model) -> dict[str, Any]:
         "version_labels": list(serving.catalogue.labels_of(model)),
         "labels": len(model.labels),
         "labels_hash": model.record().labels_hash,
-        "input": f"{spec.width}x{spec.height}x{spec.channels}" if spec else "JPEG bytes",
+        "input": _takes(model),
         "operator_threads": how.operator_threads,
         "runs": how.runs,
         "workers": how.workers,
@@ -80,6 +82,19 @@ def _model(serving: Serving, model: Model) -> dict[str, Any]:
         "process": model.runtime.process or "the node's",
         "load": asdict(model.workers.load()),
     }
+
+
+def _takes(model: Model) -> str:
+    task = model.task
+    if isinstance(task, ImageTask):
+        spec = task.pixels
+        return f"images, {spec.width}x{spec.height}x{spec.channels}" if spec else "JPEG images"
+    if isinstance(task, TextTask):
+        return "texts"
+    if isinstance(task, TableTask):
+        return f"rows of {', '.join(task.features)}"
+    (signature, *_) = model.runtime.signatures.values()
+    return ", ".join(f"{spec.name} {spec}" for spec in signature.inputs) or "anything"
 
 
 def _in_brackets(labels: list[str]) -> str:
