@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from attrs import evolve, frozen
 
 from smls.errors import BadRequest, ModelNotFound
-from smls.wire import AVAILABLE, ModelRecord
+from smls.wire import ModelRecord
 from smls_node import labels
 from smls_node.arrangement import Arrangement
 from smls_node.runtimes import Runtime
@@ -50,12 +50,17 @@ class Model:
             )
         return chosen, signatures[chosen]
 
+    @property
+    def state(self) -> State:
+        """Whether it answers now; one whose process has died is being loaded again."""
+        return State.LOADING if self.runtime.problem else State.AVAILABLE
+
     def record(self) -> ModelRecord:
         """The model as a registry lists it."""
         return ModelRecord(
             self.name,
             self.version,
-            AVAILABLE,
+            self.state,
             labels.hash_of(self.labels) if self.labels else "",
             capacity=float(f"{self.arrangement.images_per_second:.4g}"),
         )
@@ -88,11 +93,20 @@ class Catalogue:
         self._labels = labels
 
     def stand(self, standings: Iterable[Standing]) -> bool:
-        """Notes the states of versions; says whether ``records`` gives something else since the
-        last time."""
+        """Notes the states of versions; says whether that changes what ``records`` gives."""
         self._standings = tuple(standings)
+        return self.has_changed()
+
+    def has_changed(self) -> bool:
+        """Whether ``records`` gives something else than when this was last asked."""
         before, self._records = self._records, self.records()
         return before != self._records
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether any model can answer now, or none is there that might."""
+        models = self.models
+        return not models or any(model.state is State.AVAILABLE for model in models)
 
     @property
     def absent(self) -> tuple[Standing, ...]:

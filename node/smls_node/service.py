@@ -43,6 +43,9 @@ from smls_node.upkeep import Upkeep
 DEADLINE_SECONDS = 0.05
 """How often it is looked whose deadline has come: an answer of 504 is late by so much at most."""
 
+WATCH_SECONDS = 0.25
+"""How often it is looked whether models can answer: readiness and registries know within 1 s."""
+
 
 @frozen
 class NodeSettings:
@@ -96,6 +99,8 @@ class NodeService(Service):
         self._pools = Pools()
         self._deadlines = LoopingCall(self._serving.expire)
         self._deadlines.clock = reactor
+        self._watching = LoopingCall(self._watch)
+        self._watching.clock = reactor
         self._port: IListeningPort | None = None
         self._announcement: Announcement | None = None
         self._upkeep: Upkeep | None = None
@@ -165,8 +170,9 @@ class NodeService(Service):
         assert self._port is not None
         yield self._port.stopListening()
         yield self._site.close_connections()
-        if self._deadlines.running:
-            self._deadlines.stop()
+        for loop in (self._deadlines, self._watching):
+            if loop.running:
+                loop.stop()
         for model in self._serving.catalogue.models:
             model.workers.stop()
         self._pools.close()
@@ -220,6 +226,11 @@ class NodeService(Service):
         model.workers.start()
         self._serving.catalogue.add(model)
 
+    def _watch(self) -> None:
+        """Announces it where a model has lost its process, or has one again."""
+        if self._serving.catalogue.has_changed():
+            self._changed()
+
     def _changed(self) -> None:
         if self._announcement is not None and self._serving.phase is Phase.READY:
             self._announcement.update()
@@ -233,6 +244,7 @@ class NodeService(Service):
             return
         self._check_default()
         self._deadlines.start(DEADLINE_SECONDS, now=False)
+        self._watching.start(WATCH_SECONDS, now=False)
         self._serving.phase = Phase.READY
         self._announce()
         url = f"http://{join_address(self._settings.host or '127.0.0.1', self.port)}"

@@ -106,6 +106,7 @@ def test_a_process_that_is_killed_fails_its_batch_and_is_started_again(node: Run
     assert "is started again" in meanwhile.json["error"]["message"]
     assert meanwhile.headers["Retry-After"]
     assert shown(node, "shapes")["process"].startswith(f"no process, process {before} was killed")
+    assert shown(node, "shapes")["state"] == "LOADING"
     assert best(classify(node.url, image, model="colours").json) == "colours-0"
     assert apart(node) != before
     for name in ("shapes", "sizes"):

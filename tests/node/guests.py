@@ -28,7 +28,7 @@ class Odd(Exception):
 class Adding:
     """Adds ``more`` to the sum of an image; ``weights`` bytes are there for their size alone."""
 
-    process = ""
+    process = problem = ""
 
     def __init__(self, more: float, weights: int) -> None:
         signature = Signature(

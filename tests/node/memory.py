@@ -34,7 +34,7 @@ from tests.memory import Connection, Reply, parse, request
 class Brightness:
     """A model of two classes, dark and bright, whose scores are the picture's mean."""
 
-    process = ""
+    process = problem = ""
 
     def __init__(self) -> None:
         signature = Signature(

@@ -19,7 +19,7 @@ from smls_node.signature import DEFAULT, Inputs, Signature
 class Sums:
     """Sums rows of any width; one of the value -1 makes the run fail, and -2 the node's part."""
 
-    process = ""
+    process = problem = ""
 
     def __init__(self) -> None:
         takes, gives = TensorSpec("x", "FP64", (-1, -1)), TensorSpec("sum", "FP64", (-1,))

@@ -21,7 +21,7 @@ from tests.node.memory import MemoryNode, image, model
 class Lengths:
     """A text's bytes and words as its vector; ``sides`` are those of its input."""
 
-    process = ""
+    process = problem = ""
 
     def __init__(self, *sides: int) -> None:
         takes, gives = TensorSpec("text", "BYTES", (-1, *sides)), TensorSpec("v", "FP32", (-1, 2))

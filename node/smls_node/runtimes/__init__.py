@@ -48,6 +48,11 @@ class Runtime(Protocol):
         """Which process of its own it runs in and why, for people; empty for the node's."""
         ...
 
+    @property
+    def problem(self) -> str:
+        """Why it cannot be run just now; empty where it can."""
+        ...
+
     def infer(self, inputs: Tensors, signature: str, parameters: Mapping[str, Any]) -> Tensors:
         """The outputs for inputs that the signature admits.
 

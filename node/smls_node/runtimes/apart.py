@@ -59,13 +59,18 @@ class RuntimeApart:
         self.how = how
         self.signatures: Mapping[str, Signature]
         self.example: Tensors
-        self.problem: SmlsError | None = None
+        self.failure: SmlsError | None = None
         self._apart = apart
 
     @property
     def process(self) -> str:
         """See ``Runtime``."""
-        return f"not loaded: {self.problem}" if self.problem else self._apart.told()
+        return f"not loaded: {self.failure}" if self.failure else self._apart.told()
+
+    @property
+    def problem(self) -> str:
+        """See ``Runtime``: why its process is not there, or does not have it."""
+        return self.failure.message if self.failure else self._apart.problem
 
     def infer(self, inputs: Tensors, signature: str, parameters: Mapping[str, Any]) -> Tensors:
         """See ``Runtime``; what fails in the other process fails here in the same way.
@@ -73,8 +78,8 @@ class RuntimeApart:
         :raises NodeFault: where the process dies meanwhile.
         :raises Overloaded: where it has died and is not there again yet.
         """
-        if self.problem is not None:
-            raise NodeFault(self.problem.message)
+        if self.failure is not None:
+            raise NodeFault(self.failure.message)
         outputs: Tensors = self._apart.ask(
             "infer", self.number, dict(inputs), signature, dict(parameters)
         )
@@ -159,6 +164,11 @@ class Apart:
         """Whether there is a runtime in it."""
         return bool(self._runtimes)
 
+    @property
+    def problem(self) -> str:
+        """Why the process is not there just now; empty where it is."""
+        return "" if self._serving else self._problem
+
     def told(self) -> str:
         """Which process it is and what for, or why there is none just now."""
         process = self._serving
@@ -198,11 +208,11 @@ class Apart:
         for runtime in self._runtimes:
             try:
                 self._load(runtime, process)
-                runtime.problem = None
+                runtime.failure = None
             except Closed:
                 return process
             except Exception as error:
-                runtime.problem = error if isinstance(error, SmlsError) else NodeFault(str(error))
+                runtime.failure = error if isinstance(error, SmlsError) else NodeFault(str(error))
                 self.log.error(
                     "process {id}: a model could not be loaded again: {error}",
                     id=process.id,

@@ -28,7 +28,7 @@ precision is always named."""
 class OpenVinoGraph:
     """A frozen graph compiled by OpenVINO. Made by ``load``, in a thread."""
 
-    process = ""
+    process = problem = ""
 
     def __init__(self, compiled: Any, signature: Signature, one_by_one: bool) -> None:
         self._compiled = compiled

@@ -25,7 +25,7 @@ from smls_node.signature import DEFAULT, Signature, zeros
 class TensorFlowGraph:
     """A frozen graph in its session, warmed up. Made by ``load``, in a thread."""
 
-    process = ""
+    process = problem = ""
 
     def __init__(
         self, session: Any, run: Callable[..., Any], signature: Signature, example: Tensors
