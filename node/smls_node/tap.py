@@ -24,7 +24,7 @@ COMMAND = "smls-node"
 
 DECODE = ("scaled", "exact")
 
-VERBS = ("accelerate",)
+VERBS = ("accelerate", "build", "dockerfile")
 """What the command does besides serving: the modules of ``smls_node.commands``."""
 
 ACCELERATE = ("off", "auto", "openvino")
@@ -69,6 +69,10 @@ Faster on many CPUs, with OpenVINO (the extra 'openvino'), after a proof on your
 Four processes of one node, where requests alone keep a core busy, or a model holds Python's lock:
 
     smls-node --replicas 4 --graph output_graph.pb --labels output_labels.txt
+
+As a container image, with what its models require:
+
+    smls-node build DIR -t TAG
 
 Announced to a registry, which clients ask where the live nodes are:
 
