@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 import secrets
+import textwrap
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TextIO
 
 from twisted.logger import (
@@ -28,12 +29,14 @@ from smls.errors import NodeFault
 FORMATS = ("text", "json")
 
 
-def begin(stream: TextIO, log_format: str = "text") -> None:
+def begin(stream: TextIO, log_format: str = "text", name: str = "") -> None:
     """Send this process's log to ``stream``, from ``info`` up, in one of ``FORMATS``.
 
-    Called by a program's ``main`` alone: importing smls configures no logging.
+    ``name`` stands in front of each line, or is a field of it, for one of several processes that
+    log to one stream. Called by a program's ``main`` alone: importing smls configures no logging.
     """
-    formatter: Callable[[LogEvent], str] = json_line if log_format == "json" else text_line
+    line = json_line if log_format == "json" else text_line
+    formatter: Callable[[LogEvent], str] = partial(line, name=name) if name else line
     levels = LogLevelFilterPredicate(LogLevel.info)
     # Twisted's own notices of ports and factories say less than ours do.
     levels.setLogLevelForNamespace("log_legacy", LogLevel.warn)
@@ -48,22 +51,31 @@ def fault(log: Logger, failure: Failure) -> NodeFault:
     return NodeFault(f"a fault of the server; its log has it as {fault_id}")
 
 
-def text_line(event: LogEvent) -> str:
-    """``2026-11-21T10:00:00.000Z info  smls_node: message``, then a traceback if there is one."""
+def text_line(event: LogEvent, name: str = "") -> str:
+    """``2026-11-21T10:00:00.000Z info  smls_node: message``, then a traceback if there is one.
+
+    With ``name``, each line begins with ``[name]``.
+    """
     level = _level(event)
     line = f"{_time(event)} {level:<5} {_namespace(event)}: {_message(event)}"
     traceback = _traceback(event)
-    return f"{line}\n{traceback}\n" if traceback else f"{line}\n"
+    text = f"{line}\n{traceback}\n" if traceback else f"{line}\n"
+    return textwrap.indent(text, f"[{name}] ", bool) if name else text
 
 
-def json_line(event: LogEvent) -> str:
-    """One JSON object: time, level, namespace, message, and the event's own plain fields."""
+def json_line(event: LogEvent, name: str = "") -> str:
+    """One JSON object: time, level, namespace, message, and the event's own plain fields.
+
+    With ``name``, that is its ``process``.
+    """
     record: dict[str, object] = {
         "time": _time(event),
         "level": _level(event),
         "namespace": _namespace(event),
         "message": _message(event),
     }
+    if name:
+        record["process"] = name
     for key, value in event.items():
         if key not in record and not key.startswith("log_") and isinstance(value, _PLAIN):
             record[key] = value

@@ -27,23 +27,20 @@ BACKLOG = 2048
 """Connections that may wait to be accepted: bursts of clients find no refusal."""
 
 
-class ServerOptions(usage.Options):
-    """Options that node and registry have in common.
+class CommandOptions(usage.Options):
+    """Options that may stand after positional arguments, unlike plain ``usage.Options``.
 
-    Unlike plain ``usage.Options`` they may stand after positional arguments, and ``examples``
-    follow the help as they are: Twisted would flow them into one paragraph.
+    ``examples`` follow the help as they are: Twisted would flow them into one paragraph.
     """
 
     longdesc = ""
     examples = ""
 
-    optParameters: list[Any] = [
-        ["host", None, None, "Address of this machine to listen on; all of them where left out."],
-        ["log-format", None, "text", "Log lines for people (text) or for programs (json)."],
-    ]
-    optFlags = [
-        ["no-mdns", None, "Do not use multicast DNS to publish or to find a registry."],
-    ]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def postOptions(self) -> None:
+        """Checks what belongs together, once all options are read."""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         arguments = list(sys.argv[1:] if options is None else options)
@@ -63,17 +60,29 @@ class ServerOptions(usage.Options):
     def getUsage(self, width: int | None = None) -> str:
         return super().getUsage(width) + (self.examples and f"\n{self.examples}")
 
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"{DISTRIBUTION} {version(DISTRIBUTION)}")
+        sys.exit(0)
+
+
+class ServerOptions(CommandOptions):
+    """Options that node and registry have in common."""
+
+    optParameters: list[Any] = [
+        ["host", None, None, "Address of this machine to listen on; all of them where left out."],
+        ["log-format", None, "text", "Log lines for people (text) or for programs (json)."],
+    ]
+    optFlags = [
+        ["no-mdns", None, "Do not use multicast DNS to publish or to find a registry."],
+    ]
+
     def postOptions(self) -> None:
         self["host"] = self["host"] or ""
         if self["log-format"] not in log.FORMATS:
             raise usage.UsageError(
                 f"--log-format: got {self['log-format']!r}, wanted one of {', '.join(log.FORMATS)}"
             )
-
-    def opt_version(self) -> None:
-        """Print the version and exit."""
-        print(f"{DISTRIBUTION} {version(DISTRIBUTION)}")
-        sys.exit(0)
 
 
 def whole_number(name: str, least: int, most: int) -> Callable[[str], int]:
@@ -149,12 +158,14 @@ def main(
     options: ServerOptions,
     make_service: Callable[[Any], IService],
     arguments: Sequence[str] | None = None,
+    *,
+    name: str = "",
 ) -> None:
     """Runs a server program until SIGTERM, SIGINT or a fault; exits 0, 1 or, for usage, 2.
 
     The service's ``startService`` may raise a ``SmlsError``, which ends the program with its
     message; an ``exit_status`` that it has at the end is the program's. A second signal while
-    the service is stopping ends the program at once.
+    the service is stopping ends the program at once. ``name`` stands in front of each log line.
     """
     try:
         options.parseOptions(arguments)
@@ -162,7 +173,7 @@ def main(
         sys.exit(_complain(command, f"{error}\nTry '{command} --help'.", 2))
     except MissingExtra as error:
         sys.exit(_complain(command, error.message, 2))
-    log.begin(sys.stderr, options["log-format"])
+    log.begin(sys.stderr, options["log-format"], name)
     raise_file_limit()
     try:
         service = make_service(options)
@@ -176,6 +187,23 @@ def main(
     _stop_with(reactor, service)
     reactor.run()
     sys.exit(getattr(service, "exit_status", 0))
+
+
+def run_command(
+    command: str,
+    options: CommandOptions,
+    run: Callable[[Any], None],
+    arguments: Sequence[str],
+) -> None:
+    """Runs a verb that ends by itself; exits 1 with the message of what it raises, 2 for usage."""
+    try:
+        options.parseOptions(arguments)
+    except usage.UsageError as error:
+        sys.exit(_complain(command, f"{error}\nTry '{command} --help'.", 2))
+    try:
+        run(options)
+    except (SmlsError, OSError) as error:
+        sys.exit(_complain(command, str(error), 1))
 
 
 def _stop_with(reactor: IReactorCore, service: IService) -> None:

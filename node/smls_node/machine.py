@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import platform
+import re
+import select
 import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -16,9 +19,15 @@ _PR_SET_PDEATHSIG = 1
 """Of linux/prctl.h."""
 
 
+REPLICAS = "SMLS_REPLICAS"
+"""The variable that says how many replicas of a node share the machine: it reaches what they
+start as well."""
+
+
 def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may use: its share, where it is one of several replicas."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (count or 1) // int(os.environ.get(REPLICAS, "1")))
 
 
 def fingerprint(*distributions: str) -> str:
@@ -42,6 +51,57 @@ def end_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def end_with(pipe: int) -> None:
+    """Has the kernel kill this process when the other end of ``pipe`` is closed; on Linux.
+
+    No thread of ours is needed for it, so it holds even where a model hangs and lets no other
+    thread run. PR_SET_PDEATHSIG would kill this process with the thread that has started it.
+    """
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+    flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
+    closed = select.poll()
+    closed.register(pipe, 0)
+    if closed.poll(0):
+        # It was closed before the kernel was asked to tell of it.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def memory_kills() -> int | None:
+    """How many processes the kernel has killed for want of memory so far, where that is told."""
+    try:
+        counters = Path("/proc/vmstat").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^oom_kill (\d+)$", counters, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def told_end(status: int, kills: int | None, kills_now: int | None) -> str:
+    """How a process ended, as what follows a subject; ``status`` as ``subprocess`` has it.
+
+    ``kills`` are ``memory_kills()`` when it started and now. Who has sent a SIGKILL cannot be
+    asked, only whether the kernel has killed anything for want of memory meanwhile.
+
+    >>> told_end(1, 4, 4), told_end(-11, 4, 4), told_end(-9, 4, 4)
+    ('ended with status 1', 'was killed by SIGSEGV', 'was killed by SIGKILL')
+    >>> told_end(-9, 4, 5)
+    'was killed by SIGKILL, probably for want of memory'
+    >>> told_end(-9, None, None)
+    'was killed by SIGKILL, perhaps for want of memory'
+    """
+    if status >= 0:
+        return f"ended with status {status}"
+    names = {each.value: each.name for each in signal.Signals}
+    told = f"was killed by {names.get(-status, f'signal {-status}')}"
+    if -status != signal.SIGKILL:
+        return told
+    if kills is None or kills_now is None:
+        return f"{told}, perhaps for want of memory"
+    return f"{told}, probably for want of memory" if kills_now > kills else told
 
 
 def give_back_memory() -> None:

@@ -17,6 +17,8 @@ from smls.errors import BadRecord
 from smls.wire import check_name
 from smls_node.settings import ModelSettings
 
+DEFAULT_PORT = 8501
+
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -27,7 +29,7 @@ class ModelOptions(program.ServerOptions):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self["models"] = []
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:

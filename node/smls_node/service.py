@@ -182,6 +182,10 @@ class NodeService(Service):
             # As while loading at the start: the reactor would wait for that thread.
             _end(0)
 
+    def tell_ready(self, names: str) -> None:
+        """Tells whoever has started the node that it is ready with these models."""
+        print_ready(self._settings.host, self.port, names)
+
     def _load(self) -> list[Model]:
         """Blocks: loads the models of the command line."""
         return [loading.load(each, self._means) for each in self._settings.models]
@@ -247,12 +251,9 @@ class NodeService(Service):
         self._watching.start(WATCH_SECONDS, now=False)
         self._serving.phase = Phase.READY
         self._announce()
-        url = f"http://{join_address(self._settings.host or '127.0.0.1', self.port)}"
         models = self._serving.catalogue.models
         names = ", ".join(f"{model.name} version {model.version}" for model in models)
-        where = self._settings.host or "all addresses"
-        print(f"smls-node: ready at {url}/ with {names or 'no model yet'}, listening on {where}")
-        print(f"try: curl -F data=@image.jpg {url}/classify", flush=True)
+        self.tell_ready(names or "no model yet")
 
     def _check_default(self) -> None:
         try:
@@ -305,29 +306,38 @@ def make_service(options: Any) -> NodeService:
     """The node that ``smls_node.tap.Options`` describe, on the installed reactor."""
     from twisted.internet import reactor
 
-    return NodeService(
-        reactor,
-        NodeSettings(
-            host=options["host"],
-            port=options["port"],
-            node_name=options["node-name"],
-            models=loading.named_or_embedded(options),
-            sources=tuple(options["sources"]),
-            defaults=options["default"],
-            default_model=options["default-model"],
-            findings=options["findings"] or cache_folder() / "findings",
-            accelerate=options["accelerate"],
-            registries=tuple(options["registries"]),
-            mdns=not options["no-mdns"],
-            advertise=options["advertise"] or "",
-            zone=options["zone"] or "",
-            request_timeout=options["request-timeout"],
-            max_upload=options["max-upload"],
-            max_pixels=options["max-pixels"],
-            exact=options["decode"] == "exact",
-            drain_timeout=options["drain-timeout"],
-        ),
+    return NodeService(reactor, settings_of(options))
+
+
+def settings_of(options: Any) -> NodeSettings:
+    """What ``smls_node.tap.Options`` tell a node."""
+    return NodeSettings(
+        host=options["host"],
+        port=options["port"],
+        node_name=options["node-name"],
+        models=loading.named_or_embedded(options),
+        sources=tuple(options["sources"]),
+        defaults=options["default"],
+        default_model=options["default-model"],
+        findings=options["findings"] or cache_folder() / "findings",
+        accelerate=options["accelerate"],
+        registries=tuple(options["registries"]),
+        mdns=not options["no-mdns"],
+        advertise=options["advertise"] or "",
+        zone=options["zone"] or "",
+        request_timeout=options["request-timeout"],
+        max_upload=options["max-upload"],
+        max_pixels=options["max-pixels"],
+        exact=options["decode"] == "exact",
+        drain_timeout=options["drain-timeout"],
     )
+
+
+def print_ready(host: str, port: int, names: str) -> None:
+    """Prints where a node is ready, with the models of these names, and how to ask it."""
+    url = f"http://{join_address(host or '127.0.0.1', port)}"
+    print(f"smls-node: ready at {url}/ with {names}, listening on {host or 'all addresses'}")
+    print(f"try: curl -F data=@image.jpg {url}/classify", flush=True)
 
 
 def _freeze() -> None:

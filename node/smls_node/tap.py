@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from os.path import abspath
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,15 @@ from twisted.python import usage
 from smls import program
 from smls.errors import BadRecord
 from smls.wire import registry_url, split_address
-from smls_node.options import ServedModelOptions, amount, lawful
+from smls_node.options import DEFAULT_PORT, ServedModelOptions, amount, lawful
 from smls_node.repository import Source
 
 COMMAND = "smls-node"
 
-DEFAULT_PORT = 8501
-
 DECODE = ("scaled", "exact")
+
+VERBS = ("accelerate", "build", "dockerfile")
+"""What the command does besides serving: the modules of ``smls_node.commands``."""
 
 ACCELERATE = ("off", "auto", "openvino")
 
@@ -63,6 +66,14 @@ Faster on many CPUs, with OpenVINO (the extra 'openvino'), after a proof on your
     smls-node accelerate output_graph.pb --images photos/
     smls-node --graph output_graph.pb --labels output_labels.txt --accelerate auto
 
+Four processes of one node, where requests alone keep a core busy, or a model holds Python's lock:
+
+    smls-node --replicas 4 --graph output_graph.pb --labels output_labels.txt
+
+As a container image, with what its models require:
+
+    smls-node build DIR -t TAG
+
 Announced to a registry, which clients ask where the live nodes are:
 
     smls-node --registry http://registry:12480
@@ -77,6 +88,20 @@ Announced to a registry, which clients ask where the live nodes are:
             program.whole_number("port", 0, 65535),
         ],
         ["node-name", None, None, "Name that answers carry; HOSTNAME:PORT where left out."],
+        [
+            "replicas",
+            None,
+            1,
+            "Processes that serve the same models, together behind --port",
+            program.whole_number("replicas", 1, 1024),
+        ],
+        [
+            "replica-ports",
+            None,
+            0,
+            "First of the ports that each replica has for itself; free ones where left out",
+            program.whole_number("replica-ports", 0, 65535),
+        ],
         ["default-model", None, None, "Model that serves requests which name none."],
         [
             "advertise",
@@ -118,8 +143,14 @@ Announced to a registry, which clients ask where the live nodes are:
 
     def __init__(self) -> None:
         super().__init__()
+        self["arguments"] = []
         self["registries"] = []
         self["sources"] = []
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        # What replicas are started with.
+        self["arguments"] = list(sys.argv[1:] if options is None else options)
+        super().parseOptions(self["arguments"])
 
     def opt_models(self, path: str) -> None:
         """Folder of models to serve, as MODEL/VERSION/*.pb in it; repeatable."""
@@ -148,6 +179,8 @@ Announced to a registry, which clients ask where the live nodes are:
             self["findings"] = Path(self["findings"])
         if self["advertise"] is not None:
             _check_advertise(self["advertise"])
+        if self["replicas"] > 1:
+            self._check_replicas()
         if self["default-model"] is not None:
             lawful("--default-model", self["default-model"])
         for model in self["models"]:
@@ -158,6 +191,20 @@ Announced to a registry, which clients ask where the live nodes are:
             if paths.count(path) > 1:
                 raise usage.UsageError(f"{path} is named twice")
 
+    def _check_replicas(self) -> None:
+        if self["advertise"] and re.search(r":[0-9]+$", self["advertise"]):
+            raise usage.UsageError(
+                f"--advertise: got {self['advertise']!r}, but each replica has a port of its own; "
+                "give HOST alone"
+            )
+        first, last = self["replica-ports"], self["replica-ports"] + self["replicas"] - 1
+        if first and (last > 65535 or first <= self["port"] <= last):
+            raise usage.UsageError(
+                f"--replica-ports: got {first}, which makes {first}-{last} for "
+                f"{self['replicas']} replicas; wanted ports up to 65535 without --port's "
+                f"{self['port']}"
+            )
+
 
 def makeService(options: Options) -> IService:
     """The node as a service, on the reactor that is installed."""
@@ -165,6 +212,10 @@ def makeService(options: Options) -> IService:
     if options["accelerate"] == "off":
         needed.append("tensorflow")
     program.require_extra(COMMAND, "node", needed)
+    if options["replicas"] > 1:
+        from smls_node import supervisor
+
+        return supervisor.make_service(options)
     from smls_node.service import make_service
 
     return make_service(options)
@@ -172,10 +223,8 @@ def makeService(options: Options) -> IService:
 
 def main() -> None:
     """Runs ``smls-node``, or one of its verbs."""
-    if sys.argv[1:2] == ["accelerate"]:
-        from smls_node.commands import accelerate
-
-        accelerate.main(sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in VERBS:
+        import_module(f"smls_node.commands.{sys.argv[1]}").main(sys.argv[2:])
     else:
         program.main(COMMAND, Options(), makeService)
 

@@ -177,5 +177,5 @@ def _store(options: Options, reactor: Any) -> Store:
 
 def main() -> None:
     """Runs ``smls-registry`` until it is told to stop."""
-    options = Options()  # type: ignore[no-untyped-call]
+    options = Options()
     program.main(COMMAND, options, makeService)

@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from io import StringIO
 
 import pytest
@@ -38,6 +39,14 @@ def test_a_json_line_has_the_fields():
     assert line.count("\n") == 1
     assert record.pop("time").endswith("Z")
     assert record == {"level": "warn", "namespace": "smls.test", "message": "3 nodes", "count": 3}
+
+
+def test_the_name_of_one_of_several_processes_stands_in_each_line():
+    lines = logged(partial(text_line, name="replica 1"), fail).splitlines()
+    assert len(lines) > 3
+    assert all(line.startswith("[replica 1] ") for line in lines)
+    line = logged(partial(json_line, name="replica 1"), lambda log: log.info("ready"))
+    assert json.loads(line)["process"] == "replica 1"
 
 
 @pytest.mark.parametrize("formatter", [text_line, json_line])

@@ -15,7 +15,7 @@ from twisted.python import usage
 
 from smls.web import STATUS
 from smls_node import tap as node_tap
-from smls_node.commands import accelerate
+from smls_node.commands import accelerate, build
 from smls_registry import tap as registry_tap
 from tests.processes import ROOT
 
@@ -41,7 +41,7 @@ def test_links_lead_somewhere(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("docs/node.md", [node_tap.Options(), accelerate.Options()]),
+        ("docs/node.md", [node_tap.Options(), accelerate.Options(), build.Options()]),
         ("docs/registry.md", [registry_tap.Options()]),
     ],
 )
@@ -53,7 +53,10 @@ def test_the_options_that_are_documented_exist(name: str, options: list[usage.Op
 
 
 @pytest.mark.parametrize(
-    "line", re.findall(r"^smls-node(?! accelerate).*", page("docs/node.md"), re.MULTILINE)
+    "line",
+    re.findall(
+        r"^smls-node(?! accelerate| build| dockerfile).*", page("docs/node.md"), re.MULTILINE
+    ),
 )
 def test_the_nodes_command_lines_are_understood(line: str) -> None:
     options = node_tap.Options()

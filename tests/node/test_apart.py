@@ -20,11 +20,12 @@ from twisted.logger import capturedLogs, formatEvent
 
 from smls.errors import BrokenImage, ModelUnusable, NodeFault, Overloaded
 from smls.tensors import Tensors
+from smls_node.backoff import LONGEST_SECONDS, pause_before
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.joining import Runner
 from smls_node.runtimes import Runtime
-from smls_node.runtimes.apart import LONGEST_SECONDS, Apart, RuntimeApart, pause_before
+from smls_node.runtimes.apart import Apart, RuntimeApart
 from smls_node.settings import Limits
 from smls_node.signature import DEFAULT, Inputs
 from smls_node.worker import Job, Workers

@@ -78,6 +78,13 @@ def test_registries_repeat_and_may_be_plain_addresses() -> None:
     assert options["registries"] == ["http://a:1", "http://b:2", "http://c:12480"]
 
 
+def test_replicas_are_started_with_what_was_told() -> None:
+    line = "--replicas 3 --replica-ports 9001 --port 9000 --advertise gpu1"
+    options = parsed(line)
+    assert (options["replicas"], options["arguments"]) == (3, line.split())
+    assert parsed("")["replicas"] == 1
+
+
 def test_amounts_have_units() -> None:
     options = parsed("--max-upload 500k --max-pixels 12")
     assert (options["max-upload"], options["max-pixels"]) == (500_000, 12)
@@ -105,6 +112,11 @@ def test_amounts_have_units() -> None:
         ("--advertise http://x", "--advertise: got 'http://x'"),
         ("--registry https://x", "https is not spoken"),
         ("--log-format xml", "--log-format: got 'xml'"),
+        ("--replicas 0", "--replicas: got '0'"),
+        ("--replicas 2 --advertise a:1", "each replica has a port of its own"),
+        ("--replicas 2 --advertise [::1]:1", "each replica has a port of its own"),
+        ("--replicas 2 --replica-ports 65535", "makes 65535-65536"),
+        ("--replicas 3 --replica-ports 8500", "without --port's 8501"),
         ("--models m --models ./m", "/m is named twice"),
         ("--runs 1 --graph g.pb --labels l", "--operator-threads and --runs go together"),
     ],

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from twisted.python import usage
 from smls import program
 from smls.errors import MissingExtra, SmlsError
 from smls.folders import cache_folder
+from smls_node import machine
 from smls_node.options import ModelOptions
 
 COMMAND = "smls-node accelerate"
@@ -53,6 +55,8 @@ class Options(ModelOptions):
         ["precisions", None, None, "Precisions to try; f32,bf16 with --images, f32 without."],
         ["within", None, None, "How far a score may be from TensorFlow's in the lower precisions "
          "[default: 0.05]; 0.001 in f32.", _part],
+        ["replicas", None, 1, "How many replicas of a node will share the machine.",
+         program.whole_number("replicas", 1, 1024)],
         ["findings", None, None, "Folder that keeps what was measured; ~/.cache/smls if left out."],
     ]  # fmt: skip
 
@@ -83,6 +87,8 @@ def main(arguments: Sequence[str]) -> None:
     except (usage.UsageError, MissingExtra) as error:
         print(f"{COMMAND}: {error}\nTry '{COMMAND} --help'.", file=sys.stderr)
         sys.exit(2)
+    if options["replicas"] > 1:
+        os.environ[machine.REPLICAS] = str(options["replicas"])
     try:
         _prove(options)
     except (SmlsError, OSError) as error:

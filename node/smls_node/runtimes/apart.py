@@ -9,7 +9,8 @@ The laws:
 
 - A batch is run once or fails: it is never sent again to a process that was started since.
 - While there is no process, batches are refused at once, with when to come back.
-- What ends soon after it started is started again later each time, up to ``LONGEST_SECONDS``.
+- What ends soon after it started is started again later each time, up to
+  ``backoff.LONGEST_SECONDS``.
 """
 
 from __future__ import annotations
@@ -26,29 +27,14 @@ from twisted.logger import Logger
 
 from smls.errors import ModelUnusable, NodeFault, Overloaded, SmlsError
 from smls.tensors import Tensors
+from smls_node.backoff import Backoff
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.channel import Closed
 from smls_node.runtimes.process import Process
 from smls_node.signature import Signature
 
-SHORTEST_SECONDS = 0.1
-LONGEST_SECONDS = 30.0
-"""Between an end and the next start: twice as long each time."""
-
-STEADY_SECONDS = 60.0
-"""A process that has lived so long has not ended from its start."""
-
 RETRY_SECONDS = 2.0
 """What is told to those who come meanwhile: about what importing TensorFlow takes."""
-
-
-def pause_before(start: int) -> float:
-    """Seconds to wait before the ``start``-th start in a row, which are counted from 1.
-
-    >>> [pause_before(start) for start in (1, 2, 3, 20)]
-    [0.1, 0.2, 0.4, 30.0]
-    """
-    return float(min(LONGEST_SECONDS, SHORTEST_SECONDS * 2 ** min(start - 1, 32)))
 
 
 class RuntimeApart:
@@ -114,7 +100,7 @@ class Apart:
         self._process: Process | None = None
         self._serving: Process | None = None
         self._problem = "it is starting"
-        self._starts = 0
+        self._backoff = Backoff()
         self._changing = threading.RLock()
         self._closed = threading.Event()
 
@@ -232,8 +218,7 @@ class Apart:
             return
         self._lose(process)
         lived = self._seconds() - process.started
-        self._starts = 1 if lived >= STEADY_SECONDS else self._starts + 1
-        pause = pause_before(self._starts)
+        pause = self._backoff.ended(lived)
         self.log.error(
             "process {id} of its own for {why} {how} after {lived:.0f} s; "
             "started again in {pause:.1f} s",

@@ -9,7 +9,6 @@ that ask a node to stop are ignored here, since the node answers what it has bef
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import pickle
@@ -23,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from smls.errors import SmlsError
+from smls_node import machine
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.channel import Channel, Closed
 
@@ -105,7 +105,7 @@ def main() -> None:
     """Serves until the node is gone."""
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_IGN)
-    _die_with(sys.stdin.fileno())
+    machine.end_with(sys.stdin.fileno())
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     guests = Guests()
@@ -115,18 +115,6 @@ def main() -> None:
             os._exit(0)
         channel = Channel(socket.socket(fileno=ends[0]), ends[1])
         threading.Thread(target=guests.serve, args=(channel,), daemon=True).start()
-
-
-def _die_with(pipe: int) -> None:
-    """Has the kernel kill this process when the other end of ``pipe`` is closed.
-
-    No thread of ours is needed for it, so it holds even where a model hangs and lets no other
-    thread run. PR_SET_PDEATHSIG would kill this process with the thread that has started it.
-    """
-    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
-    flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
-    fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 if __name__ == "__main__":

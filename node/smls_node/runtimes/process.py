@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from smls_node import machine
 from smls_node.runtimes.channel import Channel, Closed
 
 
@@ -23,6 +23,7 @@ class Process:
         self.started = started
         ours, theirs = socket.socketpair()
         self._control = ours
+        self._kills = machine.memory_kills()
         with theirs:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", "smls_node.runtimes.guest", str(theirs.fileno())],
@@ -68,12 +69,7 @@ class Process:
             # It lives on and has closed a channel: nothing more can be said to it.
             self._popen.kill()
             self._gone.wait()
-        status = self._popen.returncode
-        if status < 0:
-            name = signal.Signals(-status).name
-            hint = ", by its user or for want of memory" if -status == signal.SIGKILL else ""
-            return f"was killed by {name}{hint}"
-        return f"ended with status {status}"
+        return machine.told_end(self._popen.returncode, self._kills, machine.memory_kills())
 
     def end(self) -> None:
         """Ends the process; it is gone on return."""

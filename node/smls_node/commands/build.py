@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""``smls-node build``: a container image of a folder of models, by docker or podman."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.python import usage
+
+from smls import program
+from smls.errors import SmlsError
+from smls_node.commands import dockerfile
+
+COMMAND = "smls-node build"
+
+ENGINES = ("docker", "podman")
+
+
+class Options(dockerfile.Options):
+    """Those of ``smls-node dockerfile``, and how to build."""
+
+    synopsis = f"Usage: {COMMAND} DIR -t TAG [options]"
+
+    longdesc = (
+        "Builds an image that serves the model or the models in DIR: by DIR/Dockerfile, or where "
+        "there is none by what 'smls-node dockerfile' would write."
+    )
+
+    examples = """\
+    smls-node build models/ -t flowers
+    docker run -p 8501:8501 flowers
+"""
+
+    optParameters: list[Any] = [
+        ["tag", "t", None, "Name of the image, NAME or NAME:TAG."],
+        ["engine", None, None, "docker or podman; the first of them that is found if left out."],
+    ]
+
+    def postOptions(self) -> None:
+        super().postOptions()
+        if not self["tag"]:
+            raise usage.UsageError("--tag is missing")
+        if self["engine"] not in (None, *ENGINES):
+            raise usage.UsageError(
+                f"--engine: got {self['engine']!r}, wanted {' or '.join(ENGINES)}"
+            )
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Builds; exits 1 where that fails, 2 for usage."""
+    program.run_command(COMMAND, Options(), _build, arguments)
+
+
+def _build(options: Options) -> None:
+    wanted = (options["engine"],) if options["engine"] else ENGINES
+    engine = next(filter(None, map(shutil.which, wanted)), None)
+    if engine is None:
+        raise SmlsError(
+            f"there is no {' and no '.join(wanted)} on PATH; install one, or have "
+            "'smls-node dockerfile' write the file and build the image elsewhere"
+        )
+    folder = options["folder"]
+    own = folder / "Dockerfile"
+    text = None if own.is_file() else dockerfile.text_for(options)
+    command = [engine, "build", "-t", options["tag"], "-f", "-" if text else str(own), str(folder)]
+    print(" ".join(command), flush=True)
+    done = subprocess.run(command, input=text, text=True, check=False)
+    if done.returncode:
+        raise SmlsError(
+            f"{engine} build ended with status {done.returncode}; what it said is above"
+        )
+    print(
+        f"built: {options['tag']}; try: {engine} run -p {options['port']}:{options['port']} "
+        f"{options['tag']}"
+    )
