@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from smls.errors import SmlsError as SmlsError
     from smls.errors import TooLarge as TooLarge
     from smls.errors import Unavailable as Unavailable
+    from smls.errors import Unsupported as Unsupported
     from smls.policies import LeastInFlight as LeastInFlight
     from smls.policies import RoundRobin as RoundRobin
     from smls.policies import TwoChoices as TwoChoices
@@ -78,6 +79,7 @@ _MODULES = {
         "SmlsError",
         "TooLarge",
         "Unavailable",
+        "Unsupported",
     ),
     "policies": ("LeastInFlight", "RoundRobin", "TwoChoices", "Weighted"),
     "results": ("Classification", "Prediction"),

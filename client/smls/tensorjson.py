@@ -43,6 +43,7 @@ def parse(
 
     :raises BadRequest: where it is no object, or no JSON.
     """
+    found: Any
     try:
         import simdjson
     except ImportError:
@@ -173,7 +174,7 @@ def _from_list(where: str, data: Any, kind: np.dtype[Any]) -> NDArray[Any]:
     if kind.hasobject:
         return _texts(where, elements)
     try:
-        array = np.array(elements, _WIDEST[kind.kind])
+        array: NDArray[Any] = np.array(elements, _WIDEST[kind.kind])
     except OverflowError:
         raise _too_large(where, kind) from None
     if kind.kind == "f" and not np.isfinite(array).all():

@@ -17,7 +17,7 @@ NAMES = """
     Client ClientClosed DeadlineExceeded ExpectedCompletion ForkedClient LeastInFlight LoadReport
     ModelNotFound ModelRecord NoLiveNodes NodeFault NodeRecord NodeRefused NodeUnreachable
     NotAnImage Outcome Overloaded Prediction RegistryUnavailable RequestError RoundRobin SmlsError
-    TooLarge TwoChoices Unavailable Want Weighted aio errors
+    TooLarge TwoChoices Unavailable Unsupported Want Weighted aio errors
 """
 
 

@@ -20,7 +20,7 @@ from smls.web import (
     remember_routes,
     route_error,
 )
-from smls_node.faces import forms, health, page
+from smls_node.faces import forms, health, oip, page
 from smls_node.faces.terms import Terms
 from smls_node.faces.upload import Upload, Whole
 from smls_node.serving import Serving
@@ -37,6 +37,7 @@ def make_site(
     errors_as_json(app, voice)
     forms.add_routes(app, serving, terms)
     health.add_routes(app, serving)
+    oip.add_routes(app, serving, terms, version)
     page.add_routes(app, serving, version)
     remember_routes(app)
 
