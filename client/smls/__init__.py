@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from smls.policies import Weighted as Weighted
     from smls.results import Classification as Classification
     from smls.results import Prediction as Prediction
+    from smls.results import ServedModel as ServedModel
     from smls.wire import LoadReport as LoadReport
     from smls.wire import ModelRecord as ModelRecord
     from smls.wire import NodeRecord as NodeRecord
@@ -82,7 +83,7 @@ _MODULES = {
         "Unsupported",
     ),
     "policies": ("LeastInFlight", "RoundRobin", "TwoChoices", "Weighted"),
-    "results": ("Classification", "Prediction"),
+    "results": ("Classification", "Prediction", "ServedModel"),
     "wire": ("LoadReport", "ModelRecord", "NodeRecord"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

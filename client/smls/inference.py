@@ -73,7 +73,7 @@ class InferAnswer:
 class Body:
     """A whole body; ``json_bytes`` is how much of it is JSON, ``None`` where all of it is."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     json_bytes: int | None = None
 
 

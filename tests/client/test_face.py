@@ -16,7 +16,8 @@ NAMES = """
     Attempt BadImage BadRecord BadRequest Balancer BlockingClient BrokenImage Classification
     Client ClientClosed DeadlineExceeded ExpectedCompletion ForkedClient LeastInFlight LoadReport
     ModelNotFound ModelRecord NoLiveNodes NodeFault NodeRecord NodeRefused NodeUnreachable
-    NotAnImage Outcome Overloaded Prediction RegistryUnavailable RequestError RoundRobin SmlsError
+    NotAnImage Outcome Overloaded Prediction RegistryUnavailable RequestError RoundRobin ServedModel
+    SmlsError
     TooLarge TwoChoices Unavailable Unsupported Want Weighted aio errors
 """
 
