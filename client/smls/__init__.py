@@ -43,12 +43,14 @@ if TYPE_CHECKING:
     from smls.errors import SmlsError as SmlsError
     from smls.errors import TooLarge as TooLarge
     from smls.errors import Unavailable as Unavailable
+    from smls.errors import Unsupported as Unsupported
     from smls.policies import LeastInFlight as LeastInFlight
     from smls.policies import RoundRobin as RoundRobin
     from smls.policies import TwoChoices as TwoChoices
     from smls.policies import Weighted as Weighted
     from smls.results import Classification as Classification
     from smls.results import Prediction as Prediction
+    from smls.results import ServedModel as ServedModel
     from smls.wire import LoadReport as LoadReport
     from smls.wire import ModelRecord as ModelRecord
     from smls.wire import NodeRecord as NodeRecord
@@ -78,9 +80,10 @@ _MODULES = {
         "SmlsError",
         "TooLarge",
         "Unavailable",
+        "Unsupported",
     ),
     "policies": ("LeastInFlight", "RoundRobin", "TwoChoices", "Weighted"),
-    "results": ("Classification", "Prediction"),
+    "results": ("Classification", "Prediction", "ServedModel"),
     "wire": ("LoadReport", "ModelRecord", "NodeRecord"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

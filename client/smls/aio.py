@@ -52,6 +52,8 @@ class Client:
         self._closed = False
 
     classify = _awaited(client.Client.classify)
+    infer = _awaited(client.Client.infer)
+    models = _awaited(client.Client.models)
     nodes = _awaited(client.Client.nodes)
 
     async def close(self) -> None:

@@ -22,13 +22,25 @@ from twisted.python.failure import Failure
 from smls.client import Client, Image, Options, check_options, read_image
 from smls.errors import ClientClosed, ForkedClient
 from smls.reactors import dispose, thread_reactor
-from smls.wire import NodeRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 CLOSE_SECONDS = 5.0
 """How long ``close`` waits for the thread to end; connections end at once as a rule."""
+
+
+def _started(
+    method: Callable[Concatenate[Client, P], Deferred[T]],
+) -> Callable[Concatenate[BlockingClient, P], Future[T]]:
+    """What returns at once, as a Future, what ``method`` does."""
+
+    def call(self: BlockingClient, /, *args: P.args, **named: P.kwargs) -> Future[T]:
+        self._check_process()
+        return self._call(lambda client: method(client, *args, **named))
+
+    update_wrapper(call, method)
+    return call
 
 
 def _submitted(
@@ -86,12 +98,12 @@ class BlockingClient:
 
     classify = _returned(submit)
 
-    def nodes(
-        self, model: str | None = None, timeout: float | None = None
-    ) -> tuple[NodeRecord, ...]:
-        """The live nodes that serve ``model``, all of them where none is named; maybe none."""
-        self._check_process()
-        return _result(self._call(lambda client: client.nodes(model, timeout)))
+    submit_infer = _started(Client.infer)
+    """As ``infer``, but returns a Future at once."""
+
+    infer = _returned(submit_infer)
+    models = _returned(_started(Client.models))
+    nodes = _returned(_started(Client.nodes))
 
     def close(self) -> None:
         """Ends calls in flight with ``ClientClosed``, closes the connections, ends the thread."""

@@ -13,8 +13,7 @@ The laws of a call:
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -33,11 +32,14 @@ from smls.errors import (
     SmlsError,
     Unavailable,
 )
+from smls.questions import Question
 from smls.race import Race
-from smls.results import Classification, read_classification, read_error
+from smls.results import read_error
 from smls.routing import Router
 from smls.transport import Reply, Transport
 from smls.wire import LOAD_HEADER, TIMEOUT_HEADER, LoadReport, NodeRecord, load_from_header
+
+T = TypeVar("T")
 
 
 class Call:
@@ -64,8 +66,8 @@ class Call:
         self._tried: set[str] = set()
         self._last = Outcome.REFUSED
 
-    async def classify(self, body: bytes, want: Want, top: int, key: str | None) -> Classification:
-        """What the first node that answers says of the image in ``body``."""
+    async def ask(self, question: Question[T], want: Want, key: str | None) -> T:
+        """What the first node that answers says."""
         nodes = await self._nodes(want)
         self._router.call(self._clock.seconds())
         fresh = False
@@ -83,7 +85,7 @@ class Call:
             if attempt is None:
                 raise _most_telling(self._failures)
             try:
-                return await self._hedged(attempt, body, top, key)
+                return await self._hedged(attempt, question, key)
             except SmlsError as error:
                 if _final(error):
                     raise
@@ -96,36 +98,34 @@ class Call:
     def _start(self, nodes: tuple[NodeRecord, ...], want: Want, key: str | None) -> Attempt | None:
         return self._router.start(nodes, want, self._tried, self._clock.seconds(), key)
 
-    def _hedged(
-        self, attempt: Attempt, body: bytes, top: int, key: str | None
-    ) -> Deferred[Classification]:
+    def _hedged(self, attempt: Attempt, question: Question[T], key: str | None) -> Deferred[T]:
         """``attempt``, and a second one beside it where it is late and that is wanted."""
 
-        def second() -> Deferred[Classification] | None:
+        def second() -> Deferred[T] | None:
             now = self._clock.seconds()
             other = self._router.hedge(attempt, self._tried, now, key)
-            return None if other is None else self._send(other, body, top)
+            return None if other is None else self._send(other, question)
 
         return Race(
             self._clock,
-            self._send(attempt, body, top),
+            self._send(attempt, question),
             wait=lambda: self._router.hedge_in(attempt, self._clock.seconds()),
             second=second,
             final=_final,
         ).result
 
-    def _send(self, attempt: Attempt, body: bytes, top: int) -> Deferred[Classification]:
+    def _send(self, attempt: Attempt, question: Question[T]) -> Deferred[T]:
         self._tried.add(attempt.node.address)
-        return Deferred.fromCoroutine(self._attempt(attempt, body, top))
+        return Deferred.fromCoroutine(self._attempt(attempt, question))
 
-    async def _attempt(self, attempt: Attempt, body: bytes, top: int) -> Classification:
+    async def _attempt(self, attempt: Attempt, question: Question[T]) -> T:
         outcome, report, rest_seconds = Outcome.CANCELLED, None, None
         try:
-            reply = await self._request(attempt, body, top)
+            reply = await self._request(attempt, question)
             report = _load(reply)
             if reply.status != 200:
                 raise read_error(reply.status, reply.body, reply.header("Retry-After"))
-            found = read_classification(reply.body, attempt.node.address)
+            found = question.read(reply, attempt.node.address)
             outcome = Outcome.ANSWERED
             return found
         except SmlsError as error:
@@ -138,7 +138,7 @@ class Call:
             self._last = outcome
             self._router.end(attempt, outcome, self._clock.seconds(), report, rest_seconds)
 
-    def _request(self, attempt: Attempt, body: bytes, top: int) -> Deferred[Reply]:
+    def _request(self, attempt: Attempt, question: Question[Any]) -> Deferred[Reply]:
         node = attempt.node
         if node.scheme != "http":
             raise NodeRefused(f"{node.scheme} is not spoken yet")
@@ -146,9 +146,9 @@ class Call:
         others = any(other.address not in self._tried for other in attempt.nodes)
         return self._transport.request(
             "POST",
-            node.url(f"/classify?{urlencode({**_named(attempt), 'top': top})}"),
-            body=body,
-            headers={TIMEOUT_HEADER: f"{max(1.0, left * 1000):.0f}"},
+            node.url(question.target(*_named(attempt))),
+            body=question.body,
+            headers={**question.headers, TIMEOUT_HEADER: f"{max(1.0, left * 1000):.0f}"},
             timeout_seconds=left / 2 if others else None,
         )
 
@@ -158,19 +158,18 @@ def told(failures: dict[str, SmlsError]) -> str:
     return "; ".join(f"{address}: {error.message}" for address, error in failures.items())
 
 
-def _named(attempt: Attempt) -> dict[str, str]:
-    """How the model is named to the node, which knows versions and no labels."""
+def _named(attempt: Attempt) -> tuple[str | None, str | None]:
+    """The model and version as they are named to the node, which is not asked by labels."""
     want = attempt.want
     if want.label is None:
-        named = {"model": want.model, "version": want.version}
-        return {name: value for name, value in named.items() if value is not None}
+        return want.model, want.version
     record = want.record(attempt.node)
     if record is None:
         raise BadRequest(
             f"label: got {want.label!r} for {attempt.node.address}, whose labels are not known; "
             "name a version, or a registry that lists the node"
         )
-    return {"model": record.name, "version": record.version}
+    return record.name, record.version
 
 
 def _load(reply: Reply) -> LoadReport | None:

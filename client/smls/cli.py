@@ -127,6 +127,86 @@ def classify(
     return status
 
 
+@cli.command(short_help="Give a model named tensors, and show what it gives.")
+@place_options
+@click.argument("model")
+@click.argument("tensors", nargs=-1, required=True, metavar="[NAME=]FILE...")
+@click.option("--output", "outputs", metavar="NAME", multiple=True, help="Only this output.")
+@click.option("--model-version", metavar="VERSION", help="The model's version.  [default: latest]")
+@click.option("--label", metavar="NAME", help="A name of the version instead, such as canary.")
+@click.option("--save", type=click.Path(dir_okay=False), help="Write the outputs as .npz instead.")
+@click.pass_context
+def infer(
+    context: click.Context,
+    model: str,
+    tensors: tuple[str, ...],
+    outputs: tuple[str, ...],
+    model_version: str | None,
+    label: str | None,
+    save: str | None,
+) -> int:
+    """Give MODEL named tensors, and print its outputs as JSON.
+
+    A FILE is an .npz with arrays by name, an .npy after the input's NAME=, or JSON, - for standard
+    input: {"NAME": [[1.0, 2.0]]}, where numbers with a point are FP32 and others INT64, or
+    {"inputs": [...]} as the Open Inference Protocol has it.
+
+    \b
+    Examples:
+      smls-client infer sums x=rows.npy
+      smls-client infer sums rows.npz --output y --save found.npz
+      echo '{"x": [[1.0, 2.0]]}' | smls-client infer sums -
+    """
+    from smls.program import require_extra
+
+    require_extra(f"{COMMAND} infer", "tensors", ["numpy"])
+
+    from smls.arrays import as_json, read, write
+    from smls.report import show_json
+
+    given = read(tensors, sys.stdin.buffer)
+    with open_client(context.obj) as client:
+        found = client.infer(model, given, outputs or None, version=model_version, label=label)
+    if save is None:
+        show_json(as_json(found))
+    else:
+        write(save, found)
+    return 0
+
+
+@cli.command()
+@place_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.pass_context
+def models(context: click.Context, as_json: bool) -> int:
+    """List the models that the live nodes have.
+
+    \b
+    Examples:
+      smls-client models
+      smls-client models --json
+    """
+    with open_client(context.obj) as client:
+        found = client.models()
+
+    from smls.report import show_json, show_table
+
+    if as_json:
+        from attrs import asdict
+
+        for model in found:
+            show_json(asdict(model))
+    elif found:
+        rows = [
+            [each.name, each.version, each.state, " ".join(each.labels), " ".join(each.nodes)]
+            for each in found
+        ]
+        show_table(["MODEL", "VERSION", "STATE", "LABELS", "NODES"], rows)
+    else:
+        click.echo("no models", err=True)
+    return 0
+
+
 @cli.command()
 @place_options
 @click.option("--model", metavar="NAME", help="Only nodes that serve this model.")

@@ -3,26 +3,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
 
 from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from smls import served
 from smls.balancer import Balancer, Want
 from smls.call import Call, told
 from smls.directory import Directory, FixedNodes, RegistryDirectory, node_address
-from smls.errors import BadRequest, ClientClosed, DeadlineExceeded, SmlsError
+from smls.errors import BadRequest, ClientClosed, DeadlineExceeded, MissingExtra, SmlsError
 from smls.folders import cache_folder
+from smls.questions import Classify, Question
 from smls.remembered import Remembered
-from smls.results import Classification
+from smls.results import Classification, ServedModel
 from smls.routing import Router, policy
 from smls.transport import Transport
 from smls.wire import NodeRecord, check_name, registry_url
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from smls.infer import Inference
 
 T = TypeVar("T")
 
@@ -114,7 +121,8 @@ def check_options(registries: Iterable[str | Iterable[str]], options: Options) -
 
 
 class Client:
-    """Classifies images on the nodes that a registry lists, or on nodes that are named.
+    """Asks the nodes that a registry lists, or nodes that are named: for the labels of images,
+    and for what models give for arrays.
 
     Its calls return Deferreds, which can be awaited. Cancelling one cuts its request off.
 
@@ -177,6 +185,53 @@ class Client:
             timeout,
             failures,
         )
+
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, ArrayLike],
+        outputs: Iterable[str] | None = None,
+        timeout: float | None = None,
+        *,
+        version: int | str | None = None,
+        label: str | None = None,
+        key: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Deferred[Inference]:
+        """What ``model`` gives for arrays by name; these outputs alone where they are named.
+
+        Both ways go as bytes, so datatypes are the arrays' own: float32 is FP32, and texts are
+        BYTES. ``version``, ``label`` and ``key`` are as in ``classify``.
+
+        :param parameters: the request's own, such as ``priority``; see the Open Inference Protocol.
+        :raises MissingExtra: where numpy is not installed.
+        :raises RequestError, Unavailable, NodeFault: as ``classify``.
+        """
+        from smls.program import require_extra
+
+        failures: dict[str, SmlsError] = {}
+        try:
+            want = _want(check_name("model", model), version, label)
+            require_extra("Client.infer", "tensors", ("numpy",))
+        except (BadRequest, MissingExtra):
+            return fail()
+        return self._call(
+            lambda deadline: self._infer(
+                want, (inputs, outputs, parameters or {}), key, deadline, failures
+            ),
+            timeout,
+            failures,
+        )
+
+    def models(self, timeout: float | None = None) -> Deferred[tuple[ServedModel, ...]]:
+        """The versions of models that the live nodes have, by name and version.
+
+        Where a registry lists the nodes, it knows; nodes that were named are asked.
+
+        :raises RegistryUnavailable: as ``nodes``.
+        :raises Unavailable: where none of the nodes that are asked answers.
+        """
+        return self._call(lambda deadline: self._models(deadline), timeout, {})
 
     def nodes(
         self, model: str | None = None, timeout: float | None = None
@@ -249,16 +304,48 @@ class Client:
         if not isinstance(top, int) or top < 1:
             raise BadRequest(f"top: got {top!r}, wanted a whole number from 1")
         body = await self._read(image)
+        return await self._ask(Classify(body, top), want, key, deadline, failures)
+
+    async def _infer(
+        self,
+        want: Want,
+        asked: tuple[Any, Any, Any],
+        key: str | None,
+        deadline: float,
+        failures: dict[str, SmlsError],
+    ) -> Inference:
+        from smls import infer
+
+        question = await self._in_thread(infer.question, *asked)
+        return await self._ask(question, want, key, deadline, failures)
+
+    async def _models(self, deadline: float) -> tuple[ServedModel, ...]:
+        nodes = await self._directory.listing(None)
+        if not any(node.models for node in nodes):
+            left = deadline - self._reactor.seconds()
+            nodes = await served.ask(self._transport, nodes, left)
+        return served.models(nodes)
+
+    def _ask(
+        self,
+        question: Question[T],
+        want: Want,
+        key: str | None,
+        deadline: float,
+        failures: dict[str, SmlsError],
+    ) -> Coroutine[Deferred[Any], Any, T]:
         call = Call(
             self._reactor, self._transport, self._directory, self._router, deadline, failures
         )
-        return await call.classify(body, want, top, key)
+        return call.ask(question, want, key)
 
     async def _read(self, image: Image) -> bytes:
         if isinstance(image, bytes | bytearray | memoryview):
             return read_image(image)
-        pool = self._reactor.getThreadPool()
-        return await deferToThreadPool(self._reactor, pool, read_image, image)
+        return await self._in_thread(read_image, image)
+
+    def _in_thread(self, work: Callable[..., T], *given: Any) -> Deferred[T]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work, *given)
 
 
 def _remembered(reactor: Any, cache: Cache, registries: Iterable[str]) -> Remembered | None:

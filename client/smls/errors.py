@@ -9,6 +9,7 @@
     │   │   └── BadRecord       bad_record
     │   ├── ModelNotFound       model_not_found
     │   ├── TooLarge            too_large
+    │   ├── Unsupported         unsupported
     │   └── BadImage            bad_image
     │       ├── NotAnImage      not_an_image
     │       └── BrokenImage     broken_image
@@ -87,6 +88,12 @@ class TooLarge(RequestError):
     """The upload has more bytes, or the image more pixels, than is allowed."""
 
     code = "too_large"
+
+
+class Unsupported(RequestError):
+    """A part of a protocol that is not served here."""
+
+    code = "unsupported"
 
 
 class BadImage(RequestError):

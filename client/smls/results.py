@@ -10,6 +10,15 @@ from attrs import frozen
 
 from smls.errors import NodeFault, Overloaded, SmlsError, from_code
 
+_CODES = {
+    400: "bad_request",
+    404: "model_not_found",
+    413: "too_large",
+    501: "unsupported",
+    503: "overloaded",
+    504: "deadline_exceeded",
+}
+
 
 @frozen
 class Prediction:
@@ -31,6 +40,21 @@ class Classification:
     node: str
     address: str
     predictions: tuple[Prediction, ...]
+
+
+@frozen
+class ServedModel:
+    """A version of a model, and the nodes that have it, by address.
+
+    ``state`` is TensorFlow Serving's word; any but AVAILABLE is of no use to callers. ``labels``
+    are names that the version goes by.
+    """
+
+    name: str
+    version: str
+    state: str
+    labels: tuple[str, ...]
+    nodes: tuple[str, ...]
 
 
 def read_classification(body: bytes, address: str) -> Classification:
@@ -57,11 +81,14 @@ def read_classification(body: bytes, address: str) -> Classification:
 def read_error(status: int, body: bytes, retry_after: str | None) -> SmlsError:
     """The error that an answer with ``status`` tells; a ``NodeFault`` where it tells none.
 
-    Whoever answers 429 or 503 and says when to come back, a proxy too, is overloaded.
+    Under /v1/ and /v2/ an error is a message alone, and its kind is told by the status. Whoever
+    answers 429 or 503 and says when to come back, a proxy too, is overloaded.
     """
     seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
     try:
         error = json.loads(body)["error"]
+        if isinstance(error, str):
+            error = {"code": _CODES.get(status, "internal"), "message": error}
         code, message = _text(error["code"]), _text(error["message"])
     except (ValueError, TypeError, KeyError):
         message = f"it answered {status} as no node does: {_beginning(body)}"

@@ -30,6 +30,7 @@ STATUS = {
     "not_an_image": 415,
     "broken_image": 422,
     "internal": 500,
+    "unsupported": 501,
     "overloaded": 503,
     "unavailable": 503,
     "no_live_nodes": 503,

@@ -209,6 +209,7 @@ class NodeService(Service):
             changed=self._changed,
             drain_seconds=settings.drain_timeout,
         )
+        self._serving.control = self._upkeep
         return self._upkeep.start()
 
     def _load_found(self, settings: ModelSettings, served: Model | None) -> Model:

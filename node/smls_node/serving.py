@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, FirstError, gatherResults
@@ -48,6 +48,25 @@ class Ask:
     label: str | None = None
     top: int = 5
     priority: int = DEFAULT_PRIORITY
+
+
+class ModelControl(Protocol):
+    """Loads and unloads models on demand."""
+
+    def load(self, name: str) -> Deferred[None]:
+        """Fires when the model is served, anew where it is served by now.
+
+        :raises ModelNotFound: where there is none to load.
+        :raises ModelUnusable: where it cannot be loaded.
+        """
+        ...
+
+    def unload(self, name: str) -> Deferred[None]:
+        """Fires when the model is served no more.
+
+        :raises ModelNotFound: where it is not served.
+        """
+        ...
 
 
 @frozen
@@ -113,7 +132,8 @@ class InferWork:
 class Serving:
     """Runs the models in their workers while the node is ready.
 
-    ``node`` is the name that answers carry; ``seconds`` reads a monotonic clock, the workers' own;
+    ``node`` is the name that answers carry; ``control`` loads and unloads models where the node
+    does that on demand; ``seconds`` reads a monotonic clock, the workers' own;
     ``exact`` decodes as label_image does.
     """
 
@@ -131,6 +151,7 @@ class Serving:
         self.seconds = seconds
         self.phase = Phase.LOADING
         self.node = ""
+        self.control: ModelControl | None = None
         self._max_pixels = max_pixels
         self._exact = exact
         self._pending: dict[Job, _Pending] = {}

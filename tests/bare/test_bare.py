@@ -19,6 +19,9 @@ import smls
 
 BIN = Path(sys.executable).parent
 
+TENSORS = {"arrays", "infer", "inference", "tensorbytes", "tensorjson", "tensors"}
+"""The rooms of the extra ``tensors``."""
+
 EXTRAS = ("klein", "numpy", "PIL", "simplejpeg", "tensorflow", "openvino")
 
 ANSWER = {
@@ -82,6 +85,8 @@ def test_every_module_of_the_client_can_be_imported() -> None:
     names = [f"smls.{module.name}" for module in pkgutil.iter_modules(smls.__path__)]
     assert "smls.client" in names
     for name in names:
+        if name.removeprefix("smls.") in TENSORS:
+            continue
         code = f"import {name}, sys; assert not {set(EXTRAS)!r} & set(sys.modules)"
         assert run(sys.executable, "-c", code).returncode == 0, name
 
@@ -106,6 +111,16 @@ def test_the_verb_names_its_extra_too() -> None:
 def test_help_and_version_need_no_extra(command: str) -> None:
     assert run(BIN / command, "--help").returncode == 0
     assert run(BIN / command, "--version").stdout.startswith("simple-ml-serving ")
+
+
+def test_tensors_name_the_extra_that_they_need(registry: str) -> None:
+    ended = run(BIN / "smls-client", "--registry", registry, "infer", "digits", "x.npz")
+    assert ended.returncode == 1
+    assert "'simple-ml-serving[tensors]'" in ended.stderr
+    with smls.BlockingClient(registry) as client:
+        with pytest.raises(smls.errors.MissingExtra, match="tensors"):
+            client.infer("digits", {})
+        assert [each.name for each in client.models()] == ["digits"]
 
 
 def test_the_client_classifies(registry: str, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ NAMES = """
     Attempt BadImage BadRecord BadRequest Balancer BlockingClient BrokenImage Classification
     Client ClientClosed DeadlineExceeded ExpectedCompletion ForkedClient LeastInFlight LoadReport
     ModelNotFound ModelRecord NoLiveNodes NodeFault NodeRecord NodeRefused NodeUnreachable
-    NotAnImage Outcome Overloaded Prediction RegistryUnavailable RequestError RoundRobin SmlsError
-    TooLarge TwoChoices Unavailable Want Weighted aio errors
+    NotAnImage Outcome Overloaded Prediction RegistryUnavailable RequestError RoundRobin ServedModel
+    SmlsError
+    TooLarge TwoChoices Unavailable Unsupported Want Weighted aio errors
 """
 
 

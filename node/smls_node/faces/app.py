@@ -20,7 +20,7 @@ from smls.web import (
     remember_routes,
     route_error,
 )
-from smls_node.faces import forms, health, natural, page
+from smls_node.faces import docs, forms, health, natural, oip, page
 from smls_node.faces.terms import Terms
 from smls_node.faces.upload import Upload, Whole
 from smls_node.serving import Serving
@@ -38,6 +38,8 @@ def make_site(
     forms.add_routes(app, serving, terms)
     natural.add_routes(app, serving, terms)
     health.add_routes(app, serving)
+    oip.add_routes(app, serving, terms, version)
+    docs.add_routes(app, version)
     page.add_routes(app, serving, version)
     remember_routes(app)
 

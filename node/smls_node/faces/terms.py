@@ -34,13 +34,18 @@ class Terms:
         call = self.in_thread if size_bytes > SMALL_BYTES else maybeDeferred
         return call(work, *given)
 
-    def deadline(self, request: LimitedRequest, now: float) -> float:
-        """The moment by which the request wants its answer, counted from its headers.
+    def deadline(
+        self, request: LimitedRequest, now: float, asked_seconds: float | None = None
+    ) -> float:
+        """The moment by which the request wants its answer, counted from its headers: the sooner
+        of what they and its body ask for.
 
         :raises BadRequest: where the header for it is no number of milliseconds above 0.
         """
         text = request.getHeader(TIMEOUT_HEADER)
-        seconds = self.timeout_seconds if text is None else _milliseconds(text) / 1000
+        told = None if text is None else _milliseconds(text) / 1000
+        asked = [seconds for seconds in (told, asked_seconds) if seconds is not None]
+        seconds = min(asked, default=self.timeout_seconds)
         return now - request.age() + seconds
 
     def report(

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""What the faces say of their own calls, in one place. Pure; see ``description``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smls.inference import LENGTH_HEADER
+from smls.tensors import DATATYPES
+from smls_node.faces.description import json_schema, operation
+
+TEXT = {"type": "string"}
+FLAG = {"type": "boolean"}
+ANY = {"type": "object"}
+JSON = "application/json"
+BYTES = "application/octet-stream"
+
+_SHAPE = {"type": "array", "items": {"type": "integer"}}
+_DATATYPE = {"enum": list(DATATYPES)}
+_PARAMETERS = {"type": "object"}
+
+_SPEC = json_schema(name_=TEXT, datatype_=_DATATYPE, shape_=_SHAPE)
+_TENSOR = json_schema(
+    name_=TEXT,
+    datatype_=_DATATYPE,
+    shape_={"type": "array", "items": {"type": "integer", "minimum": 0}},
+    data={"type": "array"},
+    parameters=_PARAMETERS,
+)
+_REQUEST = json_schema(
+    id=TEXT,
+    parameters=_PARAMETERS,
+    inputs_={"type": "array", "items": _TENSOR},
+    outputs={"type": "array", "items": json_schema(name_=TEXT, parameters=_PARAMETERS)},
+)
+_ANSWER = json_schema(
+    model_name_=TEXT,
+    model_version_=TEXT,
+    id=TEXT,
+    outputs_={"type": "array", "items": _TENSOR},
+)
+_MODEL = json_schema(
+    name_=TEXT,
+    versions_={"type": "array", "items": TEXT},
+    platform_=TEXT,
+    inputs_={"type": "array", "items": _SPEC},
+    outputs_={"type": "array", "items": _SPEC},
+)
+_INDEX = {
+    "type": "array",
+    "items": json_schema(name_=TEXT, version_=TEXT, state_=TEXT, reason_=TEXT),
+}
+_NAMED: dict[str, dict[str, Any]] = {
+    "model": TEXT,
+    "version": TEXT,
+    "label": TEXT,
+    "top": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+    "priority": {"type": "integer", "minimum": 1, "maximum": 9},
+}
+_TIMEOUT = {"X-Request-Timeout-Ms": {"type": "number", "exclusiveMinimum": 0}}
+_IMAGE = {
+    "multipart/form-data": json_schema(data_={"type": "string", "format": "binary"}),
+    "image/*": {"type": "string", "format": "binary"},
+}
+_IMAGE_ERRORS = ("400", "404", "413", "415", "422", "500", "503", "504")
+_FOUND = {JSON: {"type": ["object", "array"]}}
+
+
+def _classify(summary: str) -> dict[str, Any]:
+    return operation(
+        summary,
+        body=_IMAGE,
+        answer=_FOUND,
+        query=_NAMED,
+        headers=_TIMEOUT,
+        errors=_IMAGE_ERRORS,
+    )
+
+
+def _model() -> dict[str, Any]:
+    errors = ("404", "503")
+    return operation("What a model takes and gives", answer={JSON: _MODEL}, errors=errors)
+
+
+def _ready() -> dict[str, Any]:
+    answer = {JSON: json_schema(name_=TEXT, ready_=FLAG)}
+    return operation("Whether a model answers", answer=answer, errors=("404", "503"))
+
+
+def _infer() -> dict[str, Any]:
+    return operation(
+        "Run a model on named tensors",
+        body={JSON: _REQUEST, BYTES: {}},
+        answer={JSON: _ANSWER, BYTES: {}},
+        headers={LENGTH_HEADER: {"type": "integer", "minimum": 0}} | _TIMEOUT,
+        errors=("400", "404", "413", "500", "501", "503", "504"),
+    )
+
+
+def _control(summary: str) -> dict[str, Any]:
+    body, errors = {JSON: ANY}, ("400", "404", "413", "500", "501", "503")
+    return operation(summary, body=body, required=False, answer={}, errors=errors)
+
+
+def _plain(summary: str, kind: str = JSON, **errors: tuple[str, ...]) -> dict[str, Any]:
+    schema = ANY if kind == JSON else TEXT
+    return operation(summary, answer={kind: schema}, **errors)  # type: ignore[arg-type]
+
+
+FORMS = {
+    "/": {
+        "get": operation("What the node is", answer={JSON: ANY, "text/html": TEXT}),
+        "post": _classify("The labels of images, as pairs"),
+    },
+    "/classify": {"post": _classify("The labels of images")},
+    "/healthz": {"get": _plain("Whether the process lives")},
+    "/readyz": {"get": _plain("Whether the node takes requests", errors=("503",))},
+}
+
+OIP = {
+    "/v2": {"get": _plain("What the server is")},
+    "/v2/health/live": {"get": _plain("Whether the process lives")},
+    "/v2/health/ready": {"get": _plain("Whether the node takes requests", errors=("503",))},
+    "/v2/models/{name}": {"get": _model()},
+    "/v2/models/{name}/versions/{number}": {"get": _model()},
+    "/v2/models/{name}/ready": {"get": _ready()},
+    "/v2/models/{name}/versions/{number}/ready": {"get": _ready()},
+    "/v2/models/{name}/infer": {"post": _infer()},
+    "/v2/models/{name}/versions/{number}/infer": {"post": _infer()},
+    "/v2/repository/index": {
+        "post": operation(
+            "Each version of each model, and its state",
+            body={JSON: json_schema(ready=FLAG)},
+            required=False,
+            answer={JSON: _INDEX},
+            errors=("400", "413", "503"),
+        )
+    },
+    "/v2/repository/models/{name}/load": {"post": _control("Load a model, or load it anew")},
+    "/v2/repository/models/{name}/unload": {"post": _control("Unload a model")},
+    "/v2/docs": {"get": _plain("These calls, as a page to try them", "text/html")},
+    "/v2/docs/openapi.json": {"get": _plain("These calls, as OpenAPI 3.1")},
+}

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""The description of the node's calls is that of its routes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from klein import Klein
+
+from smls_node.faces import app
+from tests.node.memory import MemoryNode
+
+
+def described() -> Any:
+    return MemoryNode().request("GET", "/v2/docs/openapi.json").json
+
+
+def test_each_route_is_described_and_no_other(monkeypatch: Any) -> None:
+    made: list[Klein] = []
+    monkeypatch.setattr(app, "Klein", lambda: made.append(Klein()) or made[-1])
+    MemoryNode()
+    routes = {
+        (re.sub(r"<(\w+)>", r"{\1}", rule.rule).rstrip("/") or "/", method.lower())
+        for rule in made[0].url_map.iter_rules()
+        for method in rule.methods or ()
+        if method not in ("HEAD", "OPTIONS")
+    }
+    told = {(path, method) for path, methods in described()["paths"].items() for method in methods}
+    assert told == routes
+
+
+def test_parameters_of_a_path_are_told() -> None:
+    found = described()
+    assert found["openapi"].startswith("3.1")
+    assert found["info"]["version"] == "1.2.3"
+    for path, methods in found["paths"].items():
+        for operation in methods.values():
+            named = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
+            assert named == re.findall(r"{(\w+)}", path)
+            assert operation["summary"]
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    page = MemoryNode().request("GET", "/v2/docs")
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert b"://" not in page.body
