@@ -20,7 +20,7 @@ from smls.web import (
     remember_routes,
     route_error,
 )
-from smls_node.faces import forms, health, page
+from smls_node.faces import forms, health, page, tfserving
 from smls_node.faces.terms import Terms
 from smls_node.faces.upload import Upload, Whole
 from smls_node.serving import Serving
@@ -38,6 +38,7 @@ def make_site(
     forms.add_routes(app, serving, terms)
     health.add_routes(app, serving)
     page.add_routes(app, serving, version)
+    tfserving.add_routes(app, serving, terms)
     remember_routes(app)
 
     def screen(head: Head) -> Answer | None:
