@@ -23,6 +23,7 @@ class Model:
     """A loaded model, how it is run, and the workers that run it.
 
     ``task`` is what it is for, where that is known, and ``labels`` are those of its scores.
+    ``load_seconds`` is how long it took to load.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Model:
     workers: Workers
     task: ImageTask | None = None
     labels: tuple[str, ...] = ()
+    load_seconds: float = 0.0
 
     def signature(self, name: str | None = None) -> tuple[str, Signature]:
         """The signature ``name``, or the first one, with its name.

@@ -19,7 +19,7 @@ import smls
 
 BIN = Path(sys.executable).parent
 
-EXTRAS = ("klein", "numpy", "PIL", "simplejpeg", "tensorflow", "openvino")
+EXTRAS = ("klein", "numpy", "PIL", "prometheus_client", "simplejpeg", "tensorflow", "openvino")
 
 ANSWER = {
     "model": "digits",
