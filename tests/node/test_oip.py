@@ -24,7 +24,7 @@ from tests.node.memory import Broken, MemoryNode, model
 class Sums:
     """Adds up the rows of ``x``, and tells the lengths of the texts ``t``."""
 
-    process = ""
+    process = problem = ""
     batches: list[int]
 
     def __init__(self, *, is_open: bool = False) -> None:

@@ -131,7 +131,10 @@ def index(catalogue: Catalogue, ready: bool = False) -> list[dict[str, str]]:
     """Each version, and its state; those that answer alone where ``ready``."""
     found = {
         (each.name, each.version): (State(each.state), each.why) for each in catalogue.absent
-    } | {(model.name, model.version): (State.AVAILABLE, "") for model in catalogue.models}
+    } | {
+        (model.name, model.version): (model.state, model.runtime.problem)
+        for model in catalogue.models
+    }
     return [
         {"name": name, "version": version, "state": INDEX_STATES[state], "reason": why}
         for (name, version), (state, why) in found.items()
