@@ -8,7 +8,9 @@ up to ``LINGER_SECONDS``. Closing at once would reset the connection and lose th
 
 Nobody takes more than a share. A connection is served one request a turn of the reactor, and none
 while its client leaves answers unread; a request is all there within ``IDLE_SECONDS``, or it is
-given up. A client that closes its sending side has hung up: this cannot be told from leaving.
+given up. Bodies that are still arriving take ``max_arriving`` bytes together; where they would take
+more, the one that began first is refused. A client that closes its sending side has hung up: this
+cannot be told from leaving.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from twisted.web.http import RESPONSES
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from smls.arriving import Arriving
+from smls.errors import Overloaded
 from smls.log import fault
 from smls.web import Answer, Head, Screen, Voice, answer_for, as_it_is, error_answer
 from smls.web import log as faults
@@ -38,6 +42,12 @@ LINGER_SECONDS = 2.0
 IDLE_SECONDS = 60
 """An idle connection is closed after this; clients should drop theirs earlier. A request has as
 long to arrive, from its first byte to its last: slow writers would stay for ever."""
+
+MAX_ARRIVING = 256 << 20
+"""Bytes that half-received bodies may take together: a thousand photos, or a dozen of the largest
+uploads. Quick clients hold a part of that for milliseconds."""
+
+RETRY_ARRIVING_SECONDS = 2.0
 
 CLOSE_SECONDS = 1.0
 """How long a connection that is being closed may take to send what was written to it."""
@@ -97,7 +107,9 @@ class LimitedRequest(Request):
         self.received += len(data)
         if self.received > self.site.max_body:
             self._refuse(self.site.too_large())
-        else:
+            return
+        self.site.make_room(self, len(data))
+        if not self._refused:
             super().handleContentChunk(data)  # type: ignore[no-untyped-call]
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
@@ -106,6 +118,7 @@ class LimitedRequest(Request):
             self.channel.loseConnection()
         else:
             self.read_seconds = self.age()
+            self.site.arriving.remove(self)
             super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:
@@ -142,6 +155,15 @@ class LimitedRequest(Request):
         """Refuses the request, whose body still is not there."""
         error = f"the request was not all there after {self.site.timeOut} s"
         self._refuse(error_answer("deadline_exceeded", error))
+
+    def give_way(self) -> None:
+        """Refuses the request, whose body is still arriving, to make room for others."""
+        error = Overloaded(
+            "uploads that began later needed the memory: those that are still arriving may take "
+            f"{self.site.arriving.most} bytes together; send it again, or to another node",
+            retry_after_seconds=RETRY_ARRIVING_SECONDS,
+        )
+        self._refuse(answer_for(error))
 
     def body(self) -> bytes:
         """The request's whole body, once it is processed."""
@@ -276,6 +298,8 @@ class LimitedChannel(http.HTTPChannel):
 class LimitedSite(Site):
     """A site of ``LimitedRequest``s: bodies in memory up to ``max_body`` bytes, one line a request.
 
+    Those that are not yet whole take ``max_arriving`` bytes together, or one of them ``max_body``.
+
     ``screen`` sees the head of each request that has a body and may answer it at once.
     ``body_for`` makes what a body is written to as it arrives, a ``BytesIO`` where left out.
     ``voice`` tells the errors that no face tells. ``answered`` is told the status and the seconds
@@ -297,6 +321,7 @@ class LimitedSite(Site):
         voice: Voice = as_it_is,
         answered: Callable[[int, float], object] = lambda status, seconds: None,
         idle_seconds: float = IDLE_SECONDS,
+        max_arriving: int = MAX_ARRIVING,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             resource,
@@ -311,6 +336,7 @@ class LimitedSite(Site):
         self._answered = answered
         self.channels: set[LimitedChannel] = set()
         self.in_flight: set[LimitedRequest] = set()
+        self.arriving: Arriving[LimitedRequest] = Arriving(max(max_arriving, max_body))
         self._screen = screen
         self._body_for = body_for
         self._idle = Waiters()
@@ -339,6 +365,11 @@ class LimitedSite(Site):
             "too_large", f"the body has more than the {self.max_body} bytes that are allowed"
         )
 
+    def make_room(self, request: LimitedRequest, size: int) -> None:
+        """Counts ``size`` bytes more of the request's body, and refuses who is in their way."""
+        for slowest in self.arriving.add(request, size):
+            slowest.give_way()
+
     def when_idle(self) -> Deferred[None]:
         """Fires as soon as no request is in flight: none half received, none unanswered."""
         return self._idle.wait(self.in_flight)
@@ -346,6 +377,7 @@ class LimitedSite(Site):
     def request_done(self, request: LimitedRequest) -> None:
         """Notes that the request was answered, or that its connection is gone."""
         self.in_flight.discard(request)
+        self.arriving.remove(request)
         self._idle.tell(self.in_flight)
 
     def close_connections(self) -> Deferred[None]:

@@ -14,6 +14,14 @@ from attrs import frozen
 BATCHES = (1, 8, 32)
 """The batch sizes that are tried: alone, a usual one, and one that shows what size can win."""
 
+PAYS = 1.1
+"""A batch size that gives less than so many times the throughput of a smaller one is not worth
+its latency, nor its memory: TensorFlow keeps buffers for each size that it meets."""
+
+BATCH_SECONDS = 0.0003
+"""What a batch costs the node beside its run: tiny networks win by batches even where their runs
+do not."""
+
 AS_GOOD = 0.97
 """Within so much of the best throughput the arrangement with the faster single run is taken."""
 
@@ -51,6 +59,15 @@ class Arrangement:
     def images_per_second(self) -> float:
         """The throughput at the best batch size, 0 where nothing was measured."""
         return _throughput(self.runs, self.anchors)
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The batch size above which nothing is won, where that was seen; else ``None``."""
+        rates = [(size, size / (seconds + BATCH_SECONDS)) for size, seconds in self.anchors]
+        for index, (size, rate) in enumerate(rates[:-1]):
+            if all(larger < rate * PAYS for _, larger in rates[index + 1 :]):
+                return size
+        return None
 
 
 def candidates(cores: int, accelerators: int) -> list[tuple[int, int]]:

@@ -87,10 +87,17 @@ class QueueFull(Exception):
 
 
 class Batcher:
-    """The queue of one model, which ``workers`` workers take batches from."""
+    """The queue of one model, which ``workers`` workers take batches from.
 
-    def __init__(self, limits: Limits, time: BatchTime, workers: int) -> None:
+    ``pays`` is the size above which batches were measured to win nothing, if there is one. It
+    bounds those of several requests unless the operator has set a bound.
+    """
+
+    def __init__(
+        self, limits: Limits, time: BatchTime, workers: int, pays: int | None = None
+    ) -> None:
         self.limits = limits
+        self.pays = pays
         self.time = time
         self.workers = workers
         self.waiting = 0
@@ -178,7 +185,7 @@ class Batcher:
 
     def largest(self) -> int:
         """The largest batch that is cut: the bound, or what pays off by the learnt time."""
-        most = self.limits.largest
+        most = self.limits.bound or self.pays or self.limits.largest
         useful = self.time.useful_size(most, OVERHEAD)
         return useful if useful == most else round_size(useful)
 

@@ -97,7 +97,8 @@ def load(
     name = settings.name or _name_of(settings)
     batches = any(signature.batches for signature in runtime.signatures.values())
     limits = settings.limits if batches else evolve(settings.limits, max_batch_size=1)
-    batcher = Batcher(limits, BatchTime(arrangement.anchors), arrangement.workers)
+    time = BatchTime(arrangement.anchors)
+    batcher = Batcher(limits, time, arrangement.workers, arrangement.largest_batch)
     runner = Runner(runtime, limits.padded)
     workers = Workers(batcher, runner, arrangement.runs, means.seconds, means.wake, name)
     return Model(

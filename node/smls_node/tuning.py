@@ -25,7 +25,15 @@ from attrs import asdict
 from twisted.logger import Logger
 
 from smls_node import machine
-from smls_node.arrangement import BATCHES, Arrangement, Measured, candidates, choose, workers_for
+from smls_node.arrangement import (
+    BATCHES,
+    PAYS,
+    Arrangement,
+    Measured,
+    candidates,
+    choose,
+    workers_for,
+)
 from smls_node.runtimes import GraphFiles, Runtime, tensorflow
 from smls_node.signature import Signature
 
@@ -35,10 +43,6 @@ CHILD_SECONDS = 120.0
 WINDOWS, WINDOW_SECONDS = 3, 0.1
 """Each batch size is run for so many times so long, and the best of them counts: what else the
 machine does can only make a run slower. A run that takes longer than all of them is made once."""
-
-PAYS = 1.1
-"""A batch size that gives less than so many times the throughput of the one before it is the
-largest that is tried."""
 
 log = Logger()
 

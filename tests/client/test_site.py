@@ -115,6 +115,59 @@ def test_who_may_send_gets_100_first(site):
     assert parse(answer).json["length"] == 3
 
 
+def crowded(site_clock, max_arriving):
+    """A site, and a function that begins an upload of ``LIMIT`` bytes with some of them."""
+    site = LimitedSite(
+        Echo(), site_clock, max_body=LIMIT, screen=elsewhere, max_arriving=max_arriving
+    )
+
+    def begin(sent):
+        connection = Connection(site)
+        connection.send(request("POST", "/", Content_Length=str(LIMIT)) + b"x" * sent)
+        return connection
+
+    return site, begin
+
+
+def test_who_began_first_makes_room_where_many_are_half_received(clock):
+    site, begin = crowded(clock, 3 * LIMIT)
+    uploads = [begin(LIMIT - 100) for _ in range(3)]
+    late = begin(LIMIT - 100)
+    reply = parse(uploads[0].transport.value())
+    assert reply.status == 503
+    assert reply.code == "overloaded"
+    assert reply.headers["Retry-After"] == "2"
+    assert f"{3 * LIMIT} bytes together" in reply.json["error"]["message"]
+    assert uploads[0].transport.ended == "half"
+    for upload in (*uploads[1:], late):
+        assert parse(upload.send(b"x" * 100)).json["length"] == LIMIT
+    assert site.arriving.held == 0
+
+
+def test_what_is_refused_to_make_room_is_not_held(clock):
+    site, begin = crowded(clock, LIMIT)
+    first = begin(LIMIT - 100)
+    begin(LIMIT - 100)
+    first.send(b"x" * 100)
+    assert site.arriving.held == LIMIT - 100
+    assert len(site.in_flight) == 1
+
+
+def test_uploads_that_are_whole_or_gone_are_in_nobodys_way(clock):
+    site, begin = crowded(clock, LIMIT)
+    for _ in range(3):
+        assert parse(begin(LIMIT).transport.value()).json["length"] == LIMIT
+    for _ in range(3):
+        begin(LIMIT - 1).channel.connectionLost(None)
+    assert site.arriving.held == 0
+    assert parse(begin(LIMIT).transport.value()).json["length"] == LIMIT
+
+
+def test_one_upload_may_be_as_large_as_is_allowed(clock):
+    _, begin = crowded(clock, LIMIT // 10)
+    assert parse(begin(LIMIT).transport.value()).json["length"] == LIMIT
+
+
 def test_a_redirect_keeps_path_and_query(site):
     reply = ask(site, "POST", "/moved?a=b%20c&d=%C3%A4&e", b"x")
     assert reply.headers["Location"] == "http://node:8501/moved?a=b%20c&d=%C3%A4&e"

@@ -48,3 +48,22 @@ def test_an_arrangement_knows_its_throughput_where_it_was_measured() -> None:
     measured = Measured(1, 2, {1: 0.01, 8: 0.02}, alone=0.01)
     assert choose([measured], cores=2).images_per_second == pytest.approx(800)
     assert Arrangement(1, 2, 2).images_per_second == 0
+
+
+@pytest.mark.parametrize(
+    ("anchors", "largest"),
+    [
+        # MobileNetV2, in which larger batches are slower; a network that wins up to 8 by them.
+        (((1, 0.0094), (8, 0.0922), (32, 0.386)), 1),
+        (((1, 0.010), (8, 0.040), (32, 0.155)), 8),
+        # The digits; the same one by one, where only the node's own part is shared.
+        (((1, 0.00019), (8, 0.00051), (32, 0.00166)), None),
+        (((1, 0.00015), (8, 0.00118)), None),
+        (((1, 0.010),), None),
+        ((), None),
+    ],
+)
+def test_batches_grow_no_further_than_was_seen_to_pay(
+    anchors: tuple[tuple[int, float], ...], largest: int | None
+) -> None:
+    assert Arrangement(1, 2, 2, anchors).largest_batch == largest

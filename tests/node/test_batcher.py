@@ -150,6 +150,13 @@ def cut_of(batcher: Batcher, now: float = 0.0) -> tuple[int, Cut]:
     return len(batch.items), batch.cut
 
 
+def test_batches_end_where_more_was_measured_to_win_nothing() -> None:
+    # However much the learnt times seem to promise.
+    assert Batcher(Limits(), TINY, 1, pays=1).largest() == 1
+    assert Batcher(Limits(max_batch_size=8), TINY, 1, pays=1).largest() == 8
+    assert Batcher(Limits(), TINY, 1).largest() > 8
+
+
 def test_a_batch_says_why_it_was_cut() -> None:
     one = Batcher(Limits(max_batch_size=8), TINY, 1)
     filled(one, 10)
