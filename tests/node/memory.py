@@ -52,6 +52,59 @@ class Brightness:
     def unload(self) -> None: ...
 
 
+class HalfPlusTwo:
+    """TensorFlow Serving's half_plus_two: y = x / 2 + 2, with its signatures; one besides it
+    has several inputs and outputs of several types."""
+
+    process = ""
+
+    def __init__(self) -> None:
+        x, y = TensorSpec("x", "FP32", (-1, 1)), TensorSpec("y", "FP32", (-1, 1))
+        inputs = (TensorSpec("inputs", "FP32", (-1, 1)),)
+        many = Signature(
+            (TensorSpec("tag", "BYTES", (-1,)), TensorSpec("signal", "INT32", (-1, 2))),
+            (
+                TensorSpec("tag_bytes", "BYTES", (-1,)),
+                TensorSpec("tag", "BYTES", (-1,)),
+                TensorSpec("sum", "INT32", (-1,)),
+                TensorSpec("half", "FP64", (-1, 2)),
+            ),
+        )
+        self.signatures = {
+            DEFAULT: Signature((x,), (y,)),
+            "regress_x_to_y": Signature(
+                inputs, (TensorSpec("outputs", "FP32", (-1, 1)),), method="regress"
+            ),
+            "classify_x_to_y": Signature(
+                inputs, (TensorSpec("scores", "FP32", (-1, 1)),), method="classify"
+            ),
+            "many": many,
+            "one": Signature(
+                (TensorSpec("text", "BYTES", ()),), (TensorSpec("size", "INT64", ()),), False
+            ),
+        }
+        self.example = self.signatures[DEFAULT].zeros()
+        self.batches: list[int] = []
+
+    def infer(self, inputs: Tensors, signature: str, parameters: Mapping[str, Any]) -> Tensors:
+        self.batches.append(len(next(iter(inputs.values())).reshape(-1)))
+        if signature == "one":
+            return {"size": np.array(len(inputs["text"][()]), np.int64)}
+        if signature == "many":
+            tag, signal = inputs["tag"], inputs["signal"]
+            return {
+                "tag_bytes": tag,
+                "tag": tag,
+                "sum": signal.sum(axis=1, dtype=np.int32),
+                "half": signal / 2.0,
+            }
+        (given,) = inputs.values()
+        (target,) = self.signatures[signature].outputs
+        return {target.name: given / 2 + 2}
+
+    def unload(self) -> None: ...
+
+
 class Broken(Brightness):
     """A model that raises on every image."""
 

@@ -20,7 +20,7 @@ from smls.web import (
     remember_routes,
     route_error,
 )
-from smls_node.faces import docs, forms, health, natural, oip, page
+from smls_node.faces import docs, forms, health, natural, oip, page, tfserving
 from smls_node.faces.terms import Terms
 from smls_node.faces.upload import Upload, Whole
 from smls_node.serving import Serving
@@ -41,6 +41,7 @@ def make_site(
     oip.add_routes(app, serving, terms, version)
     docs.add_routes(app, version)
     page.add_routes(app, serving, version)
+    tfserving.add_routes(app, serving, terms)
     remember_routes(app)
 
     def screen(head: Head) -> Answer | None:
