@@ -278,7 +278,8 @@ class LimitedSite(Site):
 
     ``screen`` sees the head of each request that has a body and may answer it at once.
     ``body_for`` makes what a body is written to as it arrives, a ``BytesIO`` where left out.
-    ``voice`` tells the errors that no face tells.
+    ``voice`` tells the errors that no face tells. ``answered`` is told the status and the seconds
+    of each answer.
     Form bodies are left to the faces: Twisted's own form parsing blocks the reactor.
     """
 
@@ -294,6 +295,7 @@ class LimitedSite(Site):
         screen: Screen,
         body_for: Callable[[Head], Body] | None = None,
         voice: Voice = as_it_is,
+        answered: Callable[[int, float], object] = lambda status, seconds: None,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
@@ -306,6 +308,7 @@ class LimitedSite(Site):
         self.clock = clock
         self.max_body = max_body
         self.voice = voice
+        self._answered = answered
         self.channels: set[LimitedChannel] = set()
         self.in_flight: set[LimitedRequest] = set()
         self._screen = screen
@@ -364,12 +367,14 @@ class LimitedSite(Site):
     def log(self, request: http.Request) -> None:
         assert isinstance(request, LimitedRequest)
         peer = request.channel.getPeer()
+        seconds = request.age()
+        self._answered(request.code, seconds)
         _requests_log.info(
             "{method} {path} {status} {milliseconds:.1f} ms",
             method=request.method.decode("latin-1"),
             path=request.uri.decode("latin-1"),
             status=request.code,
-            milliseconds=request.age() * 1000,
+            milliseconds=seconds * 1000,
             peer=getattr(peer, "host", ""),
             sent=request.sentLength,
         )

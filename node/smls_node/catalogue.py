@@ -27,6 +27,7 @@ class Model:
     """A loaded model, how it is run, and the workers that run it.
 
     ``task`` is what it is for, where that is known, and ``labels`` are those of its scores.
+    ``load_seconds`` is how long it took to load.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Model:
     workers: Workers
     task: Task | None = None
     labels: tuple[str, ...] = ()
+    load_seconds: float = 0.0
 
     def signature(self, name: str | None = None) -> tuple[str, Signature]:
         """The signature ``name``, or the first one, with its name.

@@ -14,7 +14,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.interfaces import IListeningPort
@@ -188,7 +188,7 @@ class NodeService(Service):
 
     def _load(self) -> list[Model]:
         """Blocks: loads the models of the command line."""
-        return [loading.load(each, self._means) for each in self._settings.models]
+        return [self._load_timed(each) for each in self._settings.models]
 
     def _keep_up(self, models: list[Model]) -> Any:
         """Serves these, and then those in folders; fires when they are loaded too."""
@@ -215,7 +215,12 @@ class NodeService(Service):
     def _load_found(self, settings: ModelSettings, served: Model | None) -> Model:
         """Blocks: loads a model of a folder."""
         serving = self._serving.phase is not Phase.LOADING
-        return loading.load(settings, self._means, serving=serving, served=served)
+        return self._load_timed(settings, serving=serving, served=served)
+
+    def _load_timed(self, settings: ModelSettings, **how: Any) -> Model:
+        begun = self._serving.seconds()
+        model = loading.load(settings, self._means, **how)
+        return evolve(model, load_seconds=self._serving.seconds() - begun)
 
     def _serve(self, model: Model) -> None:
         self.log.info(

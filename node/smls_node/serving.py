@@ -18,6 +18,7 @@ from smls.tensors import Tensors
 from smls.wire import LoadReport
 from smls_node import images
 from smls_node.catalogue import Catalogue, Model
+from smls_node.counts import CANCELLED, OK
 from smls_node.labels import Prediction, top_k
 from smls_node.signature import Inputs
 from smls_node.tasks import ImageTask
@@ -289,12 +290,14 @@ class _Pending:
     def __init__(self, serving: Serving, workers: Workers, work: Work, deadline: float) -> None:
         self.deadline = deadline
         self.job = Job(work, self.done)
-        self.answered: Deferred[Any] = Deferred(lambda _: self._leave())
+        self.answered: Deferred[Any] = Deferred(lambda _: self._cancel())
         self._serving = serving
         self._workers = workers
 
     def answer(self, result: Any) -> None:
         if not self.answered.called:
+            code = result.code if isinstance(result, SmlsError) else OK
+            self._workers.counts.outcomes[code] += 1
             self.answered.callback(result)
 
     def done(self, job: Job) -> None:
@@ -307,6 +310,10 @@ class _Pending:
     def expire(self) -> None:
         self._leave()
         self.answer(DeadlineExceeded("the deadline came before the model had answered"))
+
+    def _cancel(self) -> None:
+        self._workers.counts.outcomes[CANCELLED] += 1
+        self._leave()
 
     def _leave(self) -> None:
         self._workers.cancel(self.job)

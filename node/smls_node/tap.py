@@ -208,7 +208,7 @@ Announced to a registry, which clients ask where the live nodes are:
 
 def makeService(options: Options) -> IService:
     """The node as a service, on the reactor that is installed."""
-    needed = ["klein", "multipart", "numpy", "PIL", "simplejpeg"]
+    needed = ["klein", "multipart", "numpy", "PIL", "prometheus_client", "simplejpeg"]
     if options["accelerate"] == "off":
         needed.append("tensorflow")
     program.require_extra(COMMAND, "node", needed)

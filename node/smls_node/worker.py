@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any, Protocol
 
 from attrs import define, field
@@ -20,6 +21,7 @@ from smls.errors import DeadlineExceeded
 from smls.wire import LoadReport
 from smls_node import admission
 from smls_node.batcher import Batch, Batcher, Item, QueueFull
+from smls_node.counts import Counts
 
 
 class Work(Protocol):
@@ -83,6 +85,7 @@ class Workers:
         name: str = "model",
     ) -> None:
         self.batcher = batcher
+        self.counts = Counts()
         self._run_model = run
         self._runs = threading.BoundedSemaphore(runs)
         self._seconds = seconds
@@ -143,6 +146,11 @@ class Workers:
         with self._ready:
             return self.batcher.load(self._seconds())
 
+    def counted(self) -> Counts:
+        """A copy of what was counted until now."""
+        with self._ready:
+            return deepcopy(self.counts)
+
     def cancel(self, job: Job) -> None:
         """Takes ``job`` out of the queue, if it still waits there."""
         with self._ready:
@@ -201,6 +209,8 @@ class Workers:
         with self._ready:
             self.batcher.done(batch, finished, learn=not failed)
             load = self.batcher.load(finished)
+            times = [(job.times.total, job.times.queue) for job in jobs]
+            self.counts.batch(batch.rows, prepared - begun, inferred - prepared, times)
         for job in jobs:
             job.load = load
         self._wake(_tell, jobs)

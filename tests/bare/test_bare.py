@@ -22,7 +22,7 @@ BIN = Path(sys.executable).parent
 TENSORS = {"arrays", "infer", "inference", "tensorbytes", "tensorjson", "tensors"}
 """The rooms of the extra ``tensors``."""
 
-EXTRAS = ("klein", "numpy", "PIL", "simplejpeg", "tensorflow", "openvino")
+EXTRAS = ("klein", "numpy", "PIL", "prometheus_client", "simplejpeg", "tensorflow", "openvino")
 
 ANSWER = {
     "model": "digits",

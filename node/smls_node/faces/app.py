@@ -20,7 +20,8 @@ from smls.web import (
     remember_routes,
     route_error,
 )
-from smls_node.faces import docs, forms, health, natural, oip, page, tfserving
+from smls_node.counts import Traffic
+from smls_node.faces import docs, forms, health, metrics, natural, oip, page, tfserving
 from smls_node.faces.terms import Terms
 from smls_node.faces.upload import Upload, Whole
 from smls_node.serving import Serving
@@ -42,6 +43,8 @@ def make_site(
     docs.add_routes(app, version)
     page.add_routes(app, serving, version)
     tfserving.add_routes(app, serving, terms)
+    traffic = Traffic()
+    metrics.add_routes(app, serving, traffic, lambda: len(site.in_flight), version)
     remember_routes(app)
 
     def screen(head: Head) -> Answer | None:
@@ -55,9 +58,16 @@ def make_site(
         kind = head.headers.getRawHeaders("content-type", [""])[-1]
         return Whole() if _is_standard(head.path) or natural.is_value(kind) else Upload(kind)
 
-    return LimitedSite(
-        app.resource(), clock, max_body=max_upload, screen=screen, body_for=body_for, voice=voice
+    site = LimitedSite(
+        app.resource(),
+        clock,
+        max_body=max_upload,
+        screen=screen,
+        body_for=body_for,
+        voice=voice,
+        answered=traffic.answered,
     )
+    return site
 
 
 def voice(path: str, answer: Answer) -> Answer:

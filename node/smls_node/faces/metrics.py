@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""``GET /metrics``, for Prometheus; also where TensorFlow Serving has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from smls.site import LimitedRequest
+from smls.web import Answer
+from smls_node.catalogue import Model
+from smls_node.counts import Counts, Histogram, Traffic
+from smls_node.serving import Phase, Serving
+from smls_node.versions import State
+
+PATHS = ("/metrics", "/monitoring/prometheus/metrics")
+
+MODEL = ("model", "version")
+
+_TIMES: tuple[tuple[str, str, Callable[[Counts], Histogram]], ...] = (
+    (
+        "smls_request_seconds",
+        "Seconds of a request from the queue to its answer, the upload apart",
+        lambda counts: counts.total,
+    ),
+    ("smls_queue_seconds", "Seconds of a request in the queue", lambda counts: counts.queue),
+    (
+        "smls_decode_seconds",
+        "Seconds in which a batch's inputs were decoded",
+        lambda counts: counts.decode,
+    ),
+    (
+        "smls_inference_seconds",
+        "Seconds of a batch in the model, with its wait for a run of the model",
+        lambda counts: counts.infer,
+    ),
+    ("smls_batch_rows", "Rows of a batch", lambda counts: counts.rows),
+)
+
+
+def add_routes(
+    app: Any, serving: Serving, traffic: Traffic, in_flight: Callable[[], int], version: str
+) -> None:
+    """Adds the calls to the Klein application. ``in_flight`` counts the port's requests."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ModelMetrics(serving))
+    registry.register(NodeMetrics(serving, traffic, in_flight, version))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+
+    def metrics(request: LimitedRequest) -> bytes:
+        encode, content_type = choose_encoder(request.getHeader("accept") or "")
+        return Answer(200, encode(registry), content_type).write_to(request)
+
+    for path in PATHS:
+        app.route(path, methods=["GET"])(metrics)
+
+
+class ModelMetrics(Collector):
+    """The metrics of each model and version that is served, read when they are asked for."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+
+    def collect(self) -> Iterator[Metric]:
+        models = self._serving.catalogue.models
+        counted = [(model, model.workers.counted()) for model in models]
+        requests = CounterMetricFamily(
+            "smls_requests",
+            "Requests by their outcome: ok, cancelled, or an error's code; each image is one",
+            labels=(*MODEL, "code"),
+        )
+        for model, counts in counted:
+            for code, count in counts.outcomes.items():
+                requests.add_metric((*_named(model), code), count)
+        yield requests
+        for name, about, chosen in _TIMES:
+            family = HistogramMetricFamily(name, about, labels=MODEL)
+            for model, counts in counted:
+                seen = chosen(counts)
+                family.add_metric(_named(model), seen.buckets(), seen.sum)
+            yield family
+        yield from self._gauges(models)
+
+    def _gauges(self, models: Iterable[Model]) -> Iterator[Metric]:
+        families = [
+            GaugeMetricFamily(name, about, labels=MODEL)
+            for name, about in (
+                ("smls_queued_rows", "Rows that wait in the queue"),
+                ("smls_in_flight_rows", "Rows that wait or run"),
+                ("smls_workers", "Threads that take batches of the model"),
+                ("smls_model_load_seconds", "Seconds that it took to load the model"),
+            )
+        ]
+        for model in models:
+            load = model.workers.load()
+            values = (load.queue, load.in_flight, load.runs, model.load_seconds)
+            for family, value in zip(families, values, strict=True):
+                family.add_metric(_named(model), value)
+        yield from families
+        yield self._states(models)
+
+    def _states(self, models: Iterable[Model]) -> Metric:
+        family = GaugeMetricFamily(
+            "smls_model_state",
+            "1 for the state that a version is in, as TensorFlow Serving names them",
+            labels=(*MODEL, "state"),
+        )
+        absent = {(each.name, each.version): each.state for each in self._serving.catalogue.absent}
+        here = {_named(model): State.AVAILABLE for model in models}
+        for key, state in {**absent, **here}.items():
+            for each in State:
+                family.add_metric((*key, each.value), float(each is state))
+        return family
+
+
+class NodeMetrics(Collector):
+    """What is not a model's: the port's answers, the phase, the program's version."""
+
+    def __init__(
+        self, serving: Serving, traffic: Traffic, in_flight: Callable[[], int], version: str
+    ) -> None:
+        self._serving = serving
+        self._traffic = traffic
+        self._in_flight = in_flight
+        self._version = version
+
+    def collect(self) -> Iterator[Metric]:
+        responses = CounterMetricFamily(
+            "smls_http_responses", "Answers over HTTP by their status", labels=("status",)
+        )
+        for status, count in self._traffic.statuses.items():
+            responses.add_metric((str(status),), count)
+        yield responses
+        seconds = HistogramMetricFamily(
+            "smls_http_request_seconds",
+            "Seconds from a request's headers to its answer, the upload included",
+        )
+        seen = self._traffic.seconds
+        seconds.add_metric((), seen.buckets(), seen.sum)
+        yield seconds
+        yield GaugeMetricFamily(
+            "smls_http_in_flight",
+            "Requests over HTTP not yet answered, this one too",
+            self._in_flight(),
+        )
+        ready = float(self._serving.phase is Phase.READY)
+        yield GaugeMetricFamily("smls_ready", "1 while the node takes requests", ready)
+        about = GaugeMetricFamily("smls_node_info", "The node", labels=("node", "version"))
+        about.add_metric((self._serving.node, self._version), 1)
+        yield about
+
+
+def _named(model: Model) -> tuple[str, str]:
+    return model.name, model.version
