@@ -57,6 +57,7 @@ class HalfPlusTwo:
     has several inputs and outputs of several types."""
 
     process = ""
+    problem = ""
 
     def __init__(self) -> None:
         x, y = TensorSpec("x", "FP32", (-1, 1)), TensorSpec("y", "FP32", (-1, 1))

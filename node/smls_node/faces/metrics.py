@@ -118,7 +118,7 @@ class ModelMetrics(Collector):
             labels=(*MODEL, "state"),
         )
         absent = {(each.name, each.version): each.state for each in self._serving.catalogue.absent}
-        here = {_named(model): State.AVAILABLE for model in models}
+        here = {_named(model): model.state for model in models}
         for key, state in {**absent, **here}.items():
             for each in State:
                 family.add_metric((*key, each.value), float(each is state))

@@ -14,7 +14,7 @@ from smls.errors import BadRequest, ModelNotFound
 from smls.tensors import TensorSpec
 from smls_node.catalogue import Catalogue, Model
 from smls_node.signature import Signature
-from smls_node.versions import MAX_VERSION, State
+from smls_node.versions import MAX_VERSION
 
 _MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 
@@ -98,7 +98,9 @@ def statuses(catalogue: Catalogue, name: str) -> tuple[VersionStatus, ...]:
     }
     for model in catalogue.models:
         if model.name == name:
-            found[model.version] = VersionStatus(model.version, State.AVAILABLE.value)
+            found[model.version] = VersionStatus(
+                model.version, model.state.value, model.runtime.problem
+            )
     return tuple(sorted(found.values(), key=lambda status: int(status.version), reverse=True))
 
 
