@@ -31,9 +31,21 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from smls.arriving import Arriving
-from smls.errors import Overloaded
+from smls.errors import Overloaded, SmlsError
+from smls.inflate import Inflate
 from smls.log import fault
-from smls.web import Answer, Head, Screen, Voice, answer_for, as_it_is, error_answer
+from smls.web import (
+    Answer,
+    Head,
+    Screen,
+    Voice,
+    answer_for,
+    as_it_is,
+    cors_headers,
+    encoding_error,
+    error_answer,
+    is_gzip,
+)
 from smls.web import log as faults
 
 LINGER_SECONDS = 2.0
@@ -81,6 +93,7 @@ class LimitedRequest(Request):
     received: int = 0
     _head: Head
     _refused: bool = False
+    _inflate: Inflate | None = None
     _linger: IDelayedCall | None = None
 
     def __init__(self, channel: LimitedChannel, queued: object = None) -> None:
@@ -94,6 +107,10 @@ class LimitedRequest(Request):
         # Before the body is there, Twisted keeps the request line on the channel alone.
         head = Head.of(self.channel._command, self.channel._path, self.requestHeaders, length)
         self._head = head
+        for name, value in self.site.cors(head):
+            self.responseHeaders.setRawHeaders(name, [value])
+        if length != 0 and is_gzip(head):
+            self._inflate = Inflate(self.site.max_body)
         answer = self.site.early_answer(head)
         if answer is not None:
             self._refuse(answer)
@@ -108,6 +125,12 @@ class LimitedRequest(Request):
         if self.received > self.site.max_body:
             self._refuse(self.site.too_large())
             return
+        if self._inflate is not None:
+            try:
+                data = self._inflate.take(data)
+            except SmlsError as error:
+                self._refuse(answer_for(error))
+                return
         self.site.make_room(self, len(data))
         if not self._refused:
             super().handleContentChunk(data)  # type: ignore[no-untyped-call]
@@ -120,6 +143,16 @@ class LimitedRequest(Request):
             self.read_seconds = self.age()
             self.site.arriving.remove(self)
             super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
+
+    def process(self) -> None:
+        """Has the request answered, whose body is there."""
+        if self._inflate is not None:
+            try:
+                self._inflate.end()
+            except SmlsError as error:
+                self._tell(answer_for(error))
+                return
+        super().process()  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:
         super().finish()  # type: ignore[no-untyped-call]
@@ -137,10 +170,7 @@ class LimitedRequest(Request):
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Answers a fault that no face has caught."""
-        answer = answer_for(fault(faults, reason))
-        body = self.site.voice(self._head.path, answer).write_to(self)
-        self.write(body)  # type: ignore[no-untyped-call]
-        self.finish()
+        self._tell(answer_for(fault(faults, reason)))
         return reason
 
     def age(self) -> float:
@@ -176,6 +206,10 @@ class LimitedRequest(Request):
         path = getattr(self.channel, "_path", self.uri).decode("latin-1")
         return f"{method} {path} from {self.channel.getPeer()}, {self.age():.1f} s old"
 
+    def _tell(self, answer: Answer) -> None:
+        self.write(self.site.voice(self._head.path, answer).write_to(self))  # type: ignore[no-untyped-call]
+        self.finish()
+
     def _refuse(self, answer: Answer) -> None:
         answer = self.site.voice(self._head.path, answer)
         self._refused = True
@@ -189,11 +223,14 @@ class LimitedRequest(Request):
         # With this header left, Twisted would still ask the client to send the body.
         self.requestHeaders.removeHeader(b"expect")
         channel.persistent = False
+        headers = answer.closing_headers()
+        for name, value in self.site.cors(self._head):
+            headers.setRawHeaders(name, [value])
         channel.writeHeaders(
             b"HTTP/1.1",
             b"%d" % answer.status,
             RESPONSES.get(answer.status, b"Refused"),
-            answer.closing_headers(),
+            headers,
         )
         if self.method != b"HEAD":
             channel.write(answer.body)
@@ -303,7 +340,7 @@ class LimitedSite(Site):
     ``screen`` sees the head of each request that has a body and may answer it at once.
     ``body_for`` makes what a body is written to as it arrives, a ``BytesIO`` where left out.
     ``voice`` tells the errors that no face tells. ``answered`` is told the status and the seconds
-    of each answer.
+    of each answer. ``origins`` are those of the web pages that may read answers (CORS).
     Form bodies are left to the faces: Twisted's own form parsing blocks the reactor.
     """
 
@@ -320,6 +357,7 @@ class LimitedSite(Site):
         body_for: Callable[[Head], Body] | None = None,
         voice: Voice = as_it_is,
         answered: Callable[[int, float], object] = lambda status, seconds: None,
+        origins: Collection[str] = (),
         idle_seconds: float = IDLE_SECONDS,
         max_arriving: int = MAX_ARRIVING,
     ) -> None:
@@ -334,6 +372,7 @@ class LimitedSite(Site):
         self.max_body = max_body
         self.voice = voice
         self._answered = answered
+        self._origins = origins
         self.channels: set[LimitedChannel] = set()
         self.in_flight: set[LimitedRequest] = set()
         self.arriving: Arriving[LimitedRequest] = Arriving(max(max_arriving, max_body))
@@ -355,10 +394,14 @@ class LimitedSite(Site):
             return error_answer("bad_request", "the path is not UTF-8")
         if head.length == 0:
             return None
-        answer = self._screen(head)
+        answer = self._screen(head) or encoding_error(head)
         if answer is None and head.length is not None and head.length > self.max_body:
             return self.too_large()
         return answer
+
+    def cors(self, head: Head) -> tuple[tuple[str, str], ...]:
+        """The headers that tell browsers who may read the answer."""
+        return cors_headers(self._origins, head) if self._origins else ()
 
     def too_large(self) -> Answer:
         return error_answer(

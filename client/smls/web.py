@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from math import ceil
 from typing import Any
@@ -39,6 +39,9 @@ STATUS = {
     "deadline_exceeded": 504,
 }
 """The HTTP status of an error's code."""
+
+PREFLIGHT_SECONDS = 600
+"""How long a browser may remember what it was allowed."""
 
 log = Logger(namespace="smls.web")
 
@@ -225,9 +228,57 @@ def errors_as_json(app: Any, voice: Voice = as_it_is) -> None:
     app.handle_errors(Exception)(lambda *given: ours(*given[-2:]))
 
 
+def is_gzip(head: Head) -> bool:
+    """Whether the request's body is sent as a gzip file."""
+    return _encoding(head) in ("gzip", "x-gzip")
+
+
+def encoding_error(head: Head) -> Answer | None:
+    """What is wrong with how the request's body is encoded."""
+    if _encoding(head) in ("", "identity") or is_gzip(head):
+        return None
+    return error_answer("bad_request", f"Content-Encoding: got {_encoding(head)!r}, wanted gzip")
+
+
+def _encoding(head: Head) -> str:
+    return ", ".join(head.headers.getRawHeaders("content-encoding", [])).strip().lower()
+
+
+def accepts_gzip(headers: Headers) -> bool:
+    """Whether the answer may be sent as a gzip file."""
+    from werkzeug.http import parse_accept_header
+
+    accepted = parse_accept_header(", ".join(headers.getRawHeaders("accept-encoding", [])))
+    return bool(accepted["gzip"])
+
+
+def cors_headers(origins: Collection[str], head: Head) -> tuple[tuple[str, str], ...]:
+    """The headers that let pages of these ``origins``, or any for ``*``, read the answer (the
+    Fetch standard's CORS protocol)."""
+    (origin,) = head.headers.getRawHeaders("origin", [""])[-1:]
+    found = [] if "*" in origins else [("Vary", "Origin")]
+    if not origin or not ("*" in origins or origin in origins):
+        return tuple(found)
+    found += [
+        ("Access-Control-Allow-Origin", "*" if "*" in origins else origin),
+        ("Access-Control-Expose-Headers", "Server-Timing, Endpoint-Load-Metrics, Retry-After"),
+    ]
+    method = head.headers.getRawHeaders("access-control-request-method", [""])[-1]
+    if head.method == "OPTIONS" and method:
+        wanted = head.headers.getRawHeaders("access-control-request-headers", [""])[-1]
+        found += [
+            ("Access-Control-Allow-Methods", method),
+            ("Access-Control-Allow-Headers", wanted),
+            ("Access-Control-Max-Age", str(PREFLIGHT_SECONDS)),
+        ]
+    return tuple(found)
+
+
 def _http_error(refusal: Any, method: str, path: str) -> Answer:
     if refusal.code == 405:
         allowed = ", ".join(sorted(refusal.valid_methods or ()))
+        if method == "OPTIONS":
+            return Answer(200, b"", "text/plain", (("Allow", f"{allowed}, OPTIONS"),))
         return error_answer(
             "method_not_allowed",
             f"{path} does not take {method}; it takes {allowed}",

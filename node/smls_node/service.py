@@ -69,6 +69,7 @@ class NodeSettings:
     max_pixels: int
     exact: bool
     drain_timeout: float
+    origins: tuple[str, ...] = ()
 
 
 class NodeService(Service):
@@ -95,6 +96,7 @@ class NodeService(Service):
             Terms(settings.request_timeout, partial(deferToThreadPool, reactor, self._parsers)),
             version=version(program.DISTRIBUTION),
             max_upload=settings.max_upload,
+            origins=settings.origins,
         )
         self._pools = Pools()
         self._deadlines = LoopingCall(self._serving.expire)
@@ -336,6 +338,7 @@ def settings_of(options: Any) -> NodeSettings:
         max_pixels=options["max-pixels"],
         exact=options["decode"] == "exact",
         drain_timeout=options["drain-timeout"],
+        origins=tuple(options["origins"]),
     )
 
 

@@ -64,6 +64,7 @@ class Supervisor(Service):
             Terms(settings.request_timeout),
             version=version(program.DISTRIBUTION),
             max_upload=settings.max_upload,
+            origins=settings.origins,
         )
         self._port: IListeningPort | None = None
 

@@ -146,6 +146,7 @@ Announced to a registry, which clients ask where the live nodes are:
         self["arguments"] = []
         self["registries"] = []
         self["sources"] = []
+        self["origins"] = []
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         # What replicas are started with.
@@ -158,6 +159,12 @@ Announced to a registry, which clients ask where the live nodes are:
 
     def parseArgs(self, *paths: str) -> None:
         self["sources"] += [Source(Path(abspath(path)), is_model=True) for path in paths]
+
+    def opt_cors(self, origin: str) -> None:
+        """Origin of web pages that may read answers, as https://HOST, or * for all; repeatable."""
+        if not re.fullmatch(r"\*|https?://[^\s/,]+", origin):
+            raise usage.UsageError(f"--cors: got {origin!r}, wanted http[s]://HOST[:PORT] or *")
+        self["origins"].append(origin)
 
     def opt_registry(self, url: str) -> None:
         """Registry to announce to, as http://HOST:PORT or HOST:PORT; repeatable."""

@@ -170,6 +170,7 @@ class MemoryNode:
         time: BatchTime | None = None,
         max_pixels: int = 1_000_000,
         max_upload: int = 100_000,
+        origins: tuple[str, ...] = (),
     ) -> None:
         self.clock = Clock()
         catalogue = Catalogue(default)
@@ -179,7 +180,12 @@ class MemoryNode:
         self.serving.node = "node-1"
         self.serving.phase = Phase.READY
         self.site = make_site(
-            self.serving, self.clock, Terms(30.0), version="1.2.3", max_upload=max_upload
+            self.serving,
+            self.clock,
+            Terms(30.0),
+            version="1.2.3",
+            max_upload=max_upload,
+            origins=origins,
         )
 
     @property

@@ -6,6 +6,8 @@ Importing Klein installs a reactor, so this module is imported only where a serv
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from attrs import evolve
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
@@ -31,9 +33,16 @@ STANDARD = ("/v1/", "/v2/")
 
 
 def make_site(
-    serving: Serving, clock: IReactorTime, terms: Terms, *, version: str, max_upload: int
+    serving: Serving,
+    clock: IReactorTime,
+    terms: Terms,
+    *,
+    version: str,
+    max_upload: int,
+    origins: Collection[str] = (),
 ) -> LimitedSite:
-    """A site that serves ``serving``'s models; uploads have ``max_upload`` bytes at most."""
+    """A site that serves ``serving``'s models; uploads have ``max_upload`` bytes at most, and
+    pages of ``origins`` may read its answers."""
     app = Klein()
     errors_as_json(app, voice)
     forms.add_routes(app, serving, terms)
@@ -66,6 +75,7 @@ def make_site(
         body_for=body_for,
         voice=voice,
         answered=traffic.answered,
+        origins=origins,
     )
     return site
 

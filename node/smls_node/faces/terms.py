@@ -4,20 +4,27 @@ reactor, an answer's times and load."""
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
-from attrs import frozen
-from twisted.internet.defer import Deferred, maybeDeferred
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from smls.errors import BadRequest
 from smls.site import LimitedRequest
+from smls.web import Answer, accepts_gzip
 from smls.wire import LOAD_HEADER, TIMEOUT_HEADER, LoadReport
 from smls_node.worker import Times
 
 SMALL_BYTES = 1 << 14
 """So much is parsed or written in less time than a thread is woken in, some 100 microseconds."""
+
+GZIP_BYTES = 1 << 16
+"""An answer of fewer bytes is sent as it is: packing costs more than its way does."""
+
+GZIP_LEVEL = 1
 
 
 @frozen
@@ -33,6 +40,19 @@ class Terms:
         thread, unless it is small."""
         call = self.in_thread if size_bytes > SMALL_BYTES else maybeDeferred
         return call(work, *given)
+
+    def told(self, request: LimitedRequest, answer: Answer) -> Deferred[bytes]:
+        """The answer's body, all else of it set on ``request``; a large one is packed where the
+        client takes gzip."""
+        if len(answer.body) < GZIP_BYTES or not accepts_gzip(request.requestHeaders):
+            return succeed(answer.write_to(request))
+
+        def packed(body: bytes) -> bytes:
+            headers = (*answer.headers, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
+            return evolve(answer, body=body, headers=headers).write_to(request)
+
+        body = self.offload(len(answer.body), gzip.compress, answer.body, GZIP_LEVEL)
+        return body.addCallback(packed)
 
     def deadline(
         self, request: LimitedRequest, now: float, asked_seconds: float | None = None

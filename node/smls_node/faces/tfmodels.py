@@ -98,7 +98,9 @@ def statuses(catalogue: Catalogue, name: str) -> tuple[VersionStatus, ...]:
     }
     for model in catalogue.models:
         if model.name == name:
-            found[model.version] = VersionStatus(model.version, model.state.value)
+            found[model.version] = VersionStatus(
+                model.version, model.state.value, model.runtime.problem
+            )
     return tuple(sorted(found.values(), key=lambda status: int(status.version), reverse=True))
 
 

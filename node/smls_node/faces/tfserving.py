@@ -131,4 +131,4 @@ class _Calls:
         begun = self._serving.seconds()
         body = yield self._terms.offload(size_bytes, written, rows)
         self._terms.report(request, times, load, encode=self._serving.seconds() - begun)
-        return Answer(200, body).write_to(request)
+        return (yield self._terms.told(request, Answer(200, body)))
