@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from smls.errors import BadRequest
-from smls.tensors import DATATYPES, datatype_of
+from smls.tensors import DATATYPES
 from smls_node.faces.grpc import contents, encoding, tensorproto
 from smls_node.faces.grpc.examples import examples_of
 from smls_node.faces.grpc.messages import message
@@ -235,11 +235,6 @@ def test_bad_tensor_protos_are_told(given_proto: Any, told: str) -> None:
     with pytest.raises(BadRequest) as error:
         tensorproto.to_array("a", given_proto, 100)
     assert error.value.message.startswith(told)
-
-
-def test_every_datatype_has_a_type_of_tensorflows() -> None:
-    for kind in DATATYPES.values():
-        assert tensorproto.from_array(np.zeros(1, kind)).dtype, datatype_of(kind)
 
 
 # Examples -------------------------------------------------------------------------------------

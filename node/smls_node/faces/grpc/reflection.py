@@ -48,7 +48,7 @@ def answer(request: Any, services: Iterable[str]) -> Any:
             case "file_by_filename":
                 _put(response, POOL.FindFileByName(request.file_by_filename))
             case "file_containing_symbol":
-                _put(response, POOL.FindFileContainingSymbol(request.file_containing_symbol))
+                _put(response, _file_of(request.file_containing_symbol))
             case "file_containing_extension":
                 asked = request.file_containing_extension
                 extended = POOL.FindMessageTypeByName(asked.containing_type)
@@ -64,6 +64,14 @@ def answer(request: Any, services: Iterable[str]) -> Any:
     except KeyError:
         _refuse(response, grpc.StatusCode.NOT_FOUND, f"there is no such {kind}")
     return response
+
+
+def _file_of(symbol: str) -> Any:
+    try:
+        return POOL.FindFileContainingSymbol(symbol)
+    except KeyError:
+        # The pool does not look for methods there.
+        return POOL.FindMethodByName(symbol).containing_service.file
 
 
 def _put(response: Any, file: Any) -> None:
