@@ -33,7 +33,7 @@ class Echo(Brightness):
 
     def __init__(self) -> None:
         self.signatures = {DEFAULT: Signature((), (), batches=False, is_open=True)}
-        self.example = {}
+        self.example: Tensors = {}
         self.parameters: list[Mapping[str, Any]] = []
 
     def infer(self, inputs: Tensors, signature: str, parameters: Mapping[str, Any]) -> Tensors:
@@ -86,10 +86,7 @@ class GrpcNode:
     def another(self, port: int, *, max_upload: int = 100_000, shared: bool = False) -> GrpcServer:
         """One more server for the same node, not started."""
         settings = GrpcSettings("127.0.0.1", port, 30.0, max_upload, "1.2.3", shared)
-        return GrpcServer(self.node.serving, self.from_thread, settings, self.repository())
-
-    def repository(self) -> Any:
-        return None
+        return GrpcServer(self.node.serving, self.from_thread, settings)
 
     def from_thread(self, call: Callable[..., Any], *given: Any) -> None:
         self._calls.put(lambda: call(*given))
@@ -132,8 +129,8 @@ class GrpcNode:
 
 
 @contextmanager
-def grpc_node(*models: Named, kind: type[GrpcNode] = GrpcNode, **more: Any) -> Iterator[GrpcNode]:
-    node = kind(*models, **more)
+def grpc_node(*models: Named, **more: Any) -> Iterator[GrpcNode]:
+    node = GrpcNode(*models, **more)
     try:
         yield node
     finally:

@@ -14,19 +14,26 @@ from typing import Any
 
 import grpc
 from attrs import frozen
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from smls.errors import BadRequest, SmlsError
+from smls.errors import BadRequest, SmlsError, Unavailable
 from smls.log import fault
 from smls.wire import LoadReport
+from smls_node.catalogue import Model
 from smls_node.faces.grpc.messages import service
-from smls_node.faces.grpc.statuses import TIMING_KEY, load_metadata, pushback, status_of
+from smls_node.faces.grpc.statuses import (
+    TIMING_KEY,
+    Metadata,
+    load_metadata,
+    pushback,
+    status_of,
+)
 from smls_node.faces.terms import SMALL_BYTES, server_timing
-from smls_node.serving import Serving
+from smls_node.serving import Ask, Serving
 from smls_node.worker import Times
 
 
@@ -36,10 +43,14 @@ class Call:
     def __init__(self, node: Node, context: Any) -> None:
         now = node.serving.seconds()
         remaining = context.time_remaining()
-        self.begun = now
         self.deadline = now + (node.timeout_seconds if remaining is None else remaining)
-        self.node = node
-        self._context = context
+        self.trailing: Metadata = ()
+        self._begun = now
+        self._node = node
+
+    def within(self, seconds: float | None) -> float:
+        """The earlier moment of the deadline and of ``seconds`` after the call began."""
+        return self.deadline if seconds is None else min(self.deadline, self._begun + seconds)
 
     async def parsed(self, kind: Any, data: bytes) -> Any:
         """``data`` as a message.
@@ -62,14 +73,32 @@ class Call:
 
         Where the call is cancelled, the Deferred is.
         """
-        return await self.node.ask(work, *given)
+        return await self._node.ask(work, *given)
+
+    async def run(self, ask: Ask, work: Callable[[Model], Deferred[Any]]) -> Any:
+        """What ``work`` gives for the model that ``ask`` names, as ``ask``.
+
+        Where nobody could serve it, the answer says how busy the model is: who is told to go
+        elsewhere balances by this.
+        """
+
+        def begin() -> Deferred[Any]:
+            model = self._node.serving.find(ask)
+            return maybeDeferred(work, model).addErrback(refused, model)
+
+        def refused(failure: Failure, model: Model) -> Failure:
+            if failure.check(Unavailable):
+                self.trailing = load_metadata(model.workers.load())
+            return failure
+
+        return await self.ask(begin)
 
     def report(self, times: Times, load: LoadReport, *, encode: float) -> None:
         """Says with the answer where the time went, and how busy the node is."""
-        total = self.node.serving.seconds() - self.begun
+        total = self._node.serving.seconds() - self._begun
         read = max(0.0, total - times.total - encode)
         timing = server_timing(times, read=read, encode=encode, total=total)
-        self._context.set_trailing_metadata(((TIMING_KEY, timing), *load_metadata(load)))
+        self.trailing = ((TIMING_KEY, timing), *load_metadata(load))
 
 
 Answer = Callable[[Any, Call], Awaitable[Any]]
@@ -149,8 +178,7 @@ class Node:
         await self._idle.wait()
 
     def _behaviour(self, unary: Unary, kind: Any) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        async def answer(data: bytes, context: Any) -> bytes:
-            call = Call(self, context)
+        async def answer(data: bytes, call: Call) -> bytes:
             refusal = self.serving.refusal() if unary.is_work else None
             if refusal is not None:
                 raise refusal
@@ -159,16 +187,19 @@ class Node:
             return bytes(await call.offload(response.ByteSize(), response.SerializeToString))
 
         async def told(data: bytes, context: Any) -> bytes:
+            call = Call(self, context)
             with self._counted():
                 try:
-                    return await answer(data, context)
+                    answered = await answer(data, call)
                 except SmlsError as error:
                     problem = error
-                except EncodeError as error:
-                    problem = BadRequest(f"the answer cannot be sent: {error}")
                 except Exception:
                     problem = fault(self.log, Failure())
-            await context.abort(status_of(problem), problem.message, pushback(problem))
+                else:
+                    context.set_trailing_metadata(call.trailing)
+                    return answered
+            trailing = (*call.trailing, *pushback(problem))
+            await context.abort(status_of(problem), problem.message, trailing)
             raise AssertionError("abort raises")
 
         return told

@@ -57,13 +57,12 @@ class GrpcServer:
         serving: Serving,
         from_thread: Callable[..., Any],
         settings: GrpcSettings,
-        repository: oip.Repository | None = None,
     ) -> None:
         self.port = 0
         self._settings = settings
         self._from_thread = from_thread
         self._node = Node(serving, from_thread, settings.timeout_seconds)
-        open_inference = oip.OpenInference(serving, settings.version, repository)
+        open_inference = oip.OpenInference(serving, settings.version)
         tensorflow = tfserving.TensorFlowServing(serving, settings.max_upload)
         services = {
             oip.SERVICE: open_inference.calls,

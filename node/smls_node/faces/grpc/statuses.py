@@ -23,6 +23,7 @@ STATUS = {
     "overloaded": StatusCode.UNAVAILABLE,
     "unavailable": StatusCode.UNAVAILABLE,
     "deadline_exceeded": StatusCode.DEADLINE_EXCEEDED,
+    "model_unusable": StatusCode.FAILED_PRECONDITION,
     "unsupported": StatusCode.UNIMPLEMENTED,
 }
 """The status of an error's code; INTERNAL for any other. Overload is UNAVAILABLE, with which
@@ -36,12 +37,6 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 TIMING_KEY = "server-timing"
 
 _Report = message("xds.data.orca.v3.OrcaLoadReport")
-
-
-class Unsupported(SmlsError):
-    """A call that the protocol has and this node does not do."""
-
-    code = "unsupported"
 
 
 def status_of(error: SmlsError) -> StatusCode:

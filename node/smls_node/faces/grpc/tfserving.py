@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from smls.errors import BadRequest, ModelNotFound
+from twisted.internet.defer import Deferred
+
+from smls.errors import BadRequest, ModelNotFound, Unsupported
+from smls.inference import WantedOutput
 from smls.tensors import Tensors
 from smls_node.catalogue import Model
-from smls_node.faces import tfexamples
+from smls_node.faces import tfexamples, v2
 from smls_node.faces.grpc import tensorproto
 from smls_node.faces.grpc.calls import Call, Unary
 from smls_node.faces.grpc.examples import examples_of
 from smls_node.faces.grpc.messages import message
-from smls_node.faces.grpc.oip import wanted
-from smls_node.faces.grpc.statuses import Unsupported
 from smls_node.faces.tfmodels import VersionStatus, statuses
 from smls_node.serving import Ask, Inferred, Serving
 
@@ -49,9 +50,16 @@ class TensorFlowServing:
         spec = request.model_spec
         inputs = await call.offload(request.ByteSize(), self._tensors, request.inputs)
         ask = _ask(spec, call)
-        found: Inferred = await call.ask(self._serving.infer, inputs, ask, _signature(spec))
+        filtered = [WantedOutput(name) for name in request.output_filter]
+
+        def run(model: Model) -> Deferred[Inferred]:
+            name, signature = model.signature(_signature(spec))
+            v2.check_outputs(signature, filtered)
+            return self._serving.infer(inputs, ask, name)
+
+        found: Inferred = await call.run(ask, run)
         begun = self._serving.seconds()
-        outputs = wanted("output_filter", found.outputs, list(request.output_filter))
+        outputs = v2.chosen(found.outputs, filtered)
         response = message("tensorflow.serving.PredictResponse")(
             model_spec=_spec(found.model, found.signature)
         )
@@ -86,13 +94,12 @@ class TensorFlowServing:
         ask = _ask(spec, call)
         examples = await call.offload(request.ByteSize(), examples_of, request.input)
 
-        def begin() -> Any:
-            model = self._serving.find(ask)
+        def begin(model: Model) -> Deferred[Any]:
             name, _ = model.signature(_signature(spec))
-            found = run(self._serving, ask, model, name, examples)
+            found: Deferred[Any] = run(self._serving, ask, model, name, examples)
             return found.addCallback(lambda results: (model, name, results))
 
-        model, signature, found = await call.ask(begin)
+        model, signature, found = await call.run(ask, begin)
         call.report(found.times, found.load, encode=0.0)
         return model, signature, found
 
