@@ -235,7 +235,7 @@ def makeService(options: Options) -> IService:
         needed.append("tensorflow")
     program.require_extra(COMMAND, "node", needed)
     if options["grpc-port"] is not None:
-        _check_grpc(options)
+        check_grpc(options)
     if options["replicas"] > 1:
         from smls_node import supervisor
 
@@ -245,8 +245,11 @@ def makeService(options: Options) -> IService:
     return make_service(options)
 
 
-def _check_grpc(options: Options) -> None:
-    """Checks that gRPC can be spoken; where nobody asked for it, it is left out instead."""
+def check_grpc(options: Options) -> None:
+    """Checks that gRPC can be spoken; where nobody asked for it, it is left out instead.
+
+    :raises MissingExtra: where ``--grpc-port`` asks for it.
+    """
     try:
         program.require_extra("--grpc-port", "grpc", GRPC_MODULES)
     except MissingExtra as error:

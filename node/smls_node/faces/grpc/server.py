@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine
@@ -143,7 +144,7 @@ class GrpcServer:
             await server.stop(None)
             raise PortTaken(
                 f"cannot listen on port {settings.port} of {settings.host or 'all addresses'} "
-                f"for gRPC: {error.strerror or error}; choose another with --grpc-port, or a free "
+                f"for gRPC: {os.strerror(error.errno) if error.errno else error}; choose another with --grpc-port, or a free "
                 "one with --grpc-port 0"
             ) from error
         await server.start()
