@@ -55,9 +55,7 @@ def test_predict_answers_what_tensorflow_reads(prediction: Any) -> None:
 
 def test_images_are_classified(prediction: Any) -> None:
     request = classification_pb2.ClassificationRequest(model_spec={"name": "digits"})
-    feature = {
-        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[THREE.read_bytes()]))
-    }
+    feature = {"image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[THREE.read_bytes()]))}
     request.input.example_list.examples.append(
         tf.train.Example(features=tf.train.Features(feature=feature))
     )

@@ -88,18 +88,20 @@ def test_a_taken_port_is_told_in_a_line() -> None:
 
 
 def test_a_node_that_stops_answers_what_it_has_and_nothing_keeps_it() -> None:
-    with running("smls-node", *LOCAL, *UNMEASURED, "--grpc-port", "0") as node:
-        with grpc.insecure_channel(node.grpc_address) as channel:
-            watch = channel.unary_stream(f"/{HEALTH}/Watch")(b"", timeout=60)
-            assert next(watch) == b"\x08\x01"
-            begin = stub(channel, OIP, "ModelInfer")
-            assert begin(black()).result().outputs
-            calls = [begin(black(8)) for _ in range(40)]
-            calls[0].result()
-            node.terminate()
-            codes = {call.code() for call in calls}
-            assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
-            status, _, log = node.end()
+    with (
+        running("smls-node", *LOCAL, *UNMEASURED, "--grpc-port", "0") as node,
+        grpc.insecure_channel(node.grpc_address) as channel,
+    ):
+        watch = channel.unary_stream(f"/{HEALTH}/Watch")(b"", timeout=60)
+        assert next(watch) == b"\x08\x01"
+        begin = stub(channel, OIP, "ModelInfer")
+        assert begin(black()).result().outputs
+        calls = [begin(black(8)) for _ in range(40)]
+        calls[0].result()
+        node.terminate()
+        codes = {call.code() for call in calls}
+        assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+        status, _, log = node.end()
     assert (status, "Traceback" in log) == (0, False)
 
 

@@ -49,9 +49,7 @@ class Doubles(Brightness):
         text = TensorSpec("examples", "BYTES", (-1,))
         self.signatures = {
             DEFAULT: Signature((x,), (TensorSpec("y", "FP32", (-1, 2)),)),
-            "regress": Signature(
-                (x,), (TensorSpec("outputs", "FP32", (-1, 1)),), method="regress"
-            ),
+            "regress": Signature((x,), (TensorSpec("outputs", "FP32", (-1, 1)),), method="regress"),
             "classify": Signature(
                 (text,),
                 (TensorSpec("classes", "BYTES", (-1, 2)), TensorSpec("scores", "FP32", (-1, 2))),

@@ -183,7 +183,7 @@ def test_a_priority_goes_first() -> None:
                     parameters={"priority": {"uint64_param": priority}},
                 )
             )
-            node.pump(lambda: len(node.node.serving._pending) == len(calls), work=False)  # noqa: B023
+            node.pump(lambda: len(node.node.serving._pending) == len(calls), work=False)
         for call in calls:
             node.end(call)
     assert order == [2, 0, 1]
@@ -219,11 +219,7 @@ def test_a_priority_goes_first() -> None:
         ({"raw_input_contents": [b"abc"]}, StatusCode.INVALID_ARGUMENT, "input image: got 3 bytes"),
         ({"outputs": [{"name": "x"}]}, StatusCode.INVALID_ARGUMENT, "outputs: got 'x', wanted"),
         (
-            {
-                "outputs": [
-                    {"name": "scores", "parameters": {"classification": {"int64_param": 3}}}
-                ]
-            },
+            {"outputs": [{"name": "scores", "parameters": {"classification": {"int64_param": 3}}}]},
             StatusCode.UNIMPLEMENTED,
             "output scores: classification is not served",
         ),
@@ -364,8 +360,7 @@ def test_regress_and_classify_take_examples(node: GrpcNode) -> None:
         input=given,
     )
     assert [
-        [(each.label, each.score) for each in row.classes]
-        for row in answer.result.classifications
+        [(each.label, each.score) for each in row.classes] for row in answer.result.classifications
     ] == [[("low", 1), ("high", 2)], [("low", 1), ("high", 3)]]
     assert answer.model_spec.signature_name == "classify"
 

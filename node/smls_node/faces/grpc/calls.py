@@ -153,11 +153,15 @@ class Node:
                 give, result = answered.set_exception, result.value
             post(loop, lambda: answered.done() or give(result))
 
+        def leave() -> None:
+            for each in asked:
+                each.cancel()
+
         self._from_thread(begin)
         try:
             return await answered
         except asyncio.CancelledError:
-            self._from_thread(lambda: [each.cancel() for each in asked])
+            self._from_thread(leave)
             raise
 
     def handlers(self, name: str, calls: Mapping[str, Unary]) -> grpc.GenericRpcHandler:

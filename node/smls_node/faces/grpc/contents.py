@@ -51,7 +51,7 @@ def read(request: Any, raw: Sequence[memoryview]) -> Tensors:
 
     :raises BadRequest: naming the input, what was got and what was wanted.
     """
-    raw = [*map(memoryview, request.raw_input_contents), *raw]
+    raw = [*(memoryview(each) for each in request.raw_input_contents), *raw]
     inputs = request.inputs
     if raw and len(raw) != len(inputs):
         raise BadRequest(

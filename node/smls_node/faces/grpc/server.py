@@ -24,7 +24,7 @@ from smls_node.faces.grpc.health import SERVICE as HEALTH
 from smls_node.faces.grpc.health import Health
 from smls_node.serving import Serving
 
-ALL_ADDRESSES = "0.0.0.0"  # noqa: S104
+ALL_ADDRESSES = "0.0.0.0"
 """Those that the HTTP side listens on too where no host is named."""
 
 LAST_SECONDS = 1.0
@@ -142,10 +142,11 @@ class GrpcServer:
             port = _bound(server, settings)
         except OSError as error:
             await server.stop(None)
+            why = os.strerror(error.errno) if error.errno else error
             raise PortTaken(
                 f"cannot listen on port {settings.port} of {settings.host or 'all addresses'} "
-                f"for gRPC: {os.strerror(error.errno) if error.errno else error}; choose another with --grpc-port, or a free "
-                "one with --grpc-port 0"
+                f"for gRPC: {why}; choose another with --grpc-port, or a free one with "
+                "--grpc-port 0"
             ) from error
         await server.start()
         self._listening.set_result(port)

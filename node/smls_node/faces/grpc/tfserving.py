@@ -117,7 +117,10 @@ class TensorFlowServing:
         for name, signature in model.runtime.signatures.items():
             told = signatures.signature_def[name]
             told.method_name = f"tensorflow/serving/{signature.method}"
-            for infos, specs in ((told.inputs, signature.inputs), (told.outputs, signature.outputs)):
+            for infos, specs in (
+                (told.inputs, signature.inputs),
+                (told.outputs, signature.outputs),
+            ):
                 for spec in specs:
                     tensorproto.describe(infos[spec.name], spec)
         response = message("tensorflow.serving.GetModelMetadataResponse")(model_spec=_spec(model))
