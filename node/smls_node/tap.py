@@ -234,8 +234,7 @@ def makeService(options: Options) -> IService:
     if options["accelerate"] == "off":
         needed.append("tensorflow")
     program.require_extra(COMMAND, "node", needed)
-    if options["grpc-port"] is not None:
-        check_grpc(options)
+    check_grpc(options)
     if options["replicas"] > 1:
         from smls_node import supervisor
 
@@ -250,6 +249,8 @@ def check_grpc(options: Options) -> None:
 
     :raises MissingExtra: where ``--grpc-port`` asks for it.
     """
+    if options["grpc-port"] is None:
+        return
     try:
         program.require_extra("--grpc-port", "grpc", GRPC_MODULES)
     except MissingExtra as error:

@@ -39,7 +39,7 @@ def classify(
 
     :raises BadRequest: where the examples, or the signature's outputs, will not do.
     """
-    if model.task is None or model.task.signature != signature:
+    if not isinstance(model.task, ImageTask) or model.task.signature != signature:
         return _infer(serving, ask, model, signature, rows).addCallback(_classes, len(rows))
     uploads = examples.images_in(rows)
     if uploads is not None:
