@@ -127,6 +127,13 @@ class Running:
         return self.url.removeprefix("http://").rstrip("/")
 
     @property
+    def grpc_address(self) -> str:
+        """Where it speaks gRPC, as ``host:port``."""
+        found = re.search(r"for gRPC port (\d+)", self.log)
+        assert found is not None, self.log
+        return f"127.0.0.1:{found[1]}"
+
+    @property
     def log(self) -> str:
         """What it has logged by now."""
         return self._log.read_text()

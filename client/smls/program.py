@@ -123,12 +123,20 @@ def require_extra(command: str, extra: str, modules: Iterable[str]) -> None:
 
     :raises MissingExtra: naming the extra and what of it was not found.
     """
-    missing = [name for name in modules if find_spec(name) is None]
+    missing = [name for name in modules if not _is_installed(name)]
     if missing:
         raise MissingExtra(
             f"{command} needs the extra '{extra}' (not found: {', '.join(missing)}); "
             f"install it: pip install '{DISTRIBUTION}[{extra}]'"
         )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        # The package that the module would be in.
+        return False
 
 
 def raise_file_limit() -> None:

@@ -74,8 +74,9 @@ class NodeRecord:
     """A node as it announces itself.
 
     ``id`` is random at each start, so a restarted node is a new one at an old ``address``
-    (``host:port``). ``protocols`` names the dialects that the node speaks on that port. ``state``
-    is the registry's to say.
+    (``host:port``). ``protocols`` names the dialects that the node speaks on that port, and with
+    ``grpc`` on ``grpc_port`` of the same host, 0 where it does not. ``state`` is the registry's to
+    say.
     """
 
     id: str
@@ -84,6 +85,7 @@ class NodeRecord:
     scheme: str = "http"
     zone: str = ""
     protocols: tuple[str, ...] = ()
+    grpc_port: int = 0
     models: tuple[ModelRecord, ...] = ()
     state: NodeState = NodeState.LIVE
 
@@ -237,6 +239,7 @@ def node_from_json(value: object) -> NodeRecord:
         scheme=_text("scheme", fields.get("scheme", "http"), 5),
         zone=_text("zone", fields.get("zone", ""), 128),
         protocols=_items("protocols", fields.get("protocols", []), 32, _short),
+        grpc_port=_port("grpc_port", fields.get("grpc_port", 0)),
         models=_items("models", fields.get("models", []), MAX_MODELS, _model),
         state=_state(fields.get("state", NodeState.LIVE)),
     )
@@ -328,6 +331,12 @@ def _state(value: object) -> NodeState:
         raise BadRecord(
             f"state: got {_shown(value)}, wanted {' or '.join(map(repr, map(str, NodeState)))}"
         ) from None
+
+
+def _port(field: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 65536:
+        raise BadRecord(f"{field}: got {_shown(value)}, wanted a port, or 0 for none")
+    return value
 
 
 def _amount(field: str, value: object) -> float:

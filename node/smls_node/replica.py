@@ -20,7 +20,7 @@ from attrs import evolve
 from smls import program
 from smls_node import handover, machine
 from smls_node.service import NodeService, NodeSettings, settings_of
-from smls_node.tap import COMMAND, Options
+from smls_node.tap import COMMAND, Options, check_grpc
 
 
 class Replica(NodeService):
@@ -72,6 +72,7 @@ def main() -> None:
     def make_service(options: Options) -> Replica:
         from twisted.internet import reactor
 
+        check_grpc(options)
         settings = settings_of(options)
         first, name = options["replica-ports"], settings.node_name
         settings = evolve(

@@ -12,7 +12,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 from twisted.application.service import Service
@@ -40,6 +40,9 @@ from smls_node.serving import Phase, Serving
 from smls_node.settings import ModelSettings
 from smls_node.upkeep import Upkeep
 
+if TYPE_CHECKING:
+    from smls_node.faces.grpc.server import GrpcServer
+
 DEADLINE_SECONDS = 0.05
 """How often it is looked whose deadline has come: an answer of 504 is late by so much at most."""
 
@@ -49,10 +52,15 @@ WATCH_SECONDS = 0.25
 
 @frozen
 class NodeSettings:
-    """What a node was told on its command line; times in seconds, uploads in bytes."""
+    """What a node was told on its command line; times in seconds, uploads in bytes.
+
+    ``grpc_port`` is ``None`` where gRPC is not spoken.
+    """
 
     host: str
     port: int
+    grpc_port: int | None
+    shares_grpc_port: bool
     node_name: str | None
     models: tuple[ModelSettings, ...]
     sources: tuple[Source, ...]
@@ -73,7 +81,8 @@ class NodeSettings:
 
 
 class NodeService(Service):
-    """One node on one port. ``exit_status`` is 1 once it has failed."""
+    """One node, on one port for HTTP and perhaps one for gRPC. ``exit_status`` is 1 once it has
+    failed."""
 
     log = Logger()
 
@@ -98,6 +107,7 @@ class NodeService(Service):
             max_upload=settings.max_upload,
             origins=settings.origins,
         )
+        self._grpc = self._make_grpc()
         self._pools = Pools()
         self._deadlines = LoopingCall(self._serving.expire)
         self._deadlines.clock = reactor
@@ -125,10 +135,15 @@ class NodeService(Service):
         loading.check_distinct(self._settings.models)
         host = self._settings.host
         self._port = program.listen(self._reactor, self._settings.port, self._site, host)
+        if self._grpc is not None:
+            self._grpc.start()
         super().startService()  # type: ignore[no-untyped-call]
         self._serving.node = self._settings.node_name or f"{socket.gethostname()}:{self.port}"
         self.log.info(
-            "listening on {host} port {port}, loading", host=host or "all addresses", port=self.port
+            "listening on {host} port {port}{grpc}, loading",
+            host=host or "all addresses",
+            port=self.port,
+            grpc=f", for gRPC port {self._grpc.port}" if self._grpc else "",
         )
         self._parsers.start()
         self._loading = True
@@ -162,16 +177,21 @@ class NodeService(Service):
             _end(0)
         if self._announcement is not None:
             yield self._announcement.withdraw()
-        self._serving.phase = Phase.DRAINING
-        self.log.info("draining {count} requests", count=len(self._site.in_flight))
+        self._enter(Phase.DRAINING)
+        calls = self._grpc.in_flight if self._grpc else 0
+        self.log.info("draining {count} requests", count=len(self._site.in_flight) + calls)
         giving_up = self._reactor.callLater(self._settings.drain_timeout, self._give_up)
         if self._upkeep is not None:
             self._upkeep.stop()
         yield self._site.when_idle()
+        if self._grpc is not None:
+            yield self._grpc.when_idle()
         giving_up.cancel()
         assert self._port is not None
         yield self._port.stopListening()
         yield self._site.close_connections()
+        if self._grpc is not None:
+            yield self._grpc.stop()
         for loop in (self._deadlines, self._watching):
             if loop.running:
                 loop.stop()
@@ -257,11 +277,36 @@ class NodeService(Service):
         self._check_default()
         self._deadlines.start(DEADLINE_SECONDS, now=False)
         self._watching.start(WATCH_SECONDS, now=False)
-        self._serving.phase = Phase.READY
+        self._enter(Phase.READY)
         self._announce()
         models = self._serving.catalogue.models
         names = ", ".join(f"{model.name} version {model.version}" for model in models)
         self.tell_ready(names or "no model yet")
+
+    def _enter(self, phase: Phase) -> None:
+        self._serving.phase = phase
+        if self._grpc is not None:
+            self._grpc.tell()
+
+    def _make_grpc(self) -> GrpcServer | None:
+        settings = self._settings
+        if settings.grpc_port is None:
+            return None
+        # Importing it needs an extra.
+        from smls_node.faces.grpc.server import GrpcServer, GrpcSettings
+
+        return GrpcServer(
+            self._serving,
+            self._reactor.callFromThread,
+            GrpcSettings(
+                settings.host,
+                settings.grpc_port,
+                settings.request_timeout,
+                settings.max_upload,
+                version(program.DISTRIBUTION),
+                settings.shares_grpc_port,
+            ),
+        )
 
     def _check_default(self) -> None:
         try:
@@ -290,7 +335,8 @@ class NodeService(Service):
             address=address,
             name=self._serving.node,
             zone=self._settings.zone,
-            protocols=("forms",),
+            protocols=("forms", "grpc") if self._grpc else ("forms",),
+            grpc_port=self._grpc.port if self._grpc else 0,
             models=self._serving.catalogue.records(),
         )
 
@@ -305,6 +351,8 @@ class NodeService(Service):
     def _give_up(self) -> None:
         for request in self._site.in_flight:
             self.log.error("still in flight: {request}", request=request.summary())
+        if self._grpc is not None and self._grpc.in_flight:
+            self.log.error("still in flight over gRPC: {count}", count=self._grpc.in_flight)
         self.log.error("gave up draining after {seconds} s", seconds=self._settings.drain_timeout)
         # A thread that hangs in a model would keep a usual exit waiting for ever.
         _end(1)
@@ -322,6 +370,8 @@ def settings_of(options: Any) -> NodeSettings:
     return NodeSettings(
         host=options["host"],
         port=options["port"],
+        grpc_port=options["grpc-port"],
+        shares_grpc_port=options["replicas"] > 1,
         node_name=options["node-name"],
         models=loading.named_or_embedded(options),
         sources=tuple(options["sources"]),

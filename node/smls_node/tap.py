@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from smls import program
-from smls.errors import BadRecord
+from smls.errors import BadRecord, MissingExtra
 from smls.wire import registry_url, split_address
 from smls_node.formats import GRAPH
 from smls_node.options import DEFAULT_PORT, ServedModelOptions, amount, lawful
@@ -23,12 +24,20 @@ from smls_node.repository import Source
 
 COMMAND = "smls-node"
 
+DEFAULT_GRPC_PORT = 8500
+"""TensorFlow Serving's, as ``DEFAULT_PORT`` is."""
+
+GRPC_MODULES = ("grpc", "google.protobuf")
+
 DECODE = ("scaled", "exact")
 
 VERBS = ("accelerate", "build", "dockerfile")
 """What the command does besides serving: the modules of ``smls_node.commands``."""
 
 ACCELERATE = ("off", "auto", "openvino")
+
+
+log = Logger()
 
 
 class Options(ServedModelOptions):
@@ -89,9 +98,17 @@ Announced to a registry, which clients ask where the live nodes are:
         [
             "port",
             None,
-            DEFAULT_PORT,
-            "Port to listen on; 0 takes a free one",
+            None,
+            f"Port to listen on, {DEFAULT_PORT} where left out; 0 takes a free one",
             program.whole_number("port", 0, 65535),
+        ],
+        [
+            "grpc-port",
+            None,
+            None,
+            f"Port for gRPC, with the extra 'grpc'; 0 takes a free one. Where neither port is "
+            f"named, {DEFAULT_GRPC_PORT}; none where only --port is",
+            program.whole_number("grpc-port", 0, 65535),
         ],
         ["node-name", None, None, "Name that answers carry; HOSTNAME:PORT where left out."],
         [
@@ -188,6 +205,11 @@ Announced to a registry, which clients ask where the live nodes are:
                 raise usage.UsageError(
                     f"--{option}: got {self[option]!r}, wanted one of {', '.join(known)}"
                 )
+        self["is-grpc-default"] = self["port"] is None and self["grpc-port"] is None
+        if self["is-grpc-default"]:
+            self["grpc-port"] = DEFAULT_GRPC_PORT
+        if self["port"] is None:
+            self["port"] = DEFAULT_PORT
         if self["findings"] is not None:
             self["findings"] = Path(self["findings"])
         if self["advertise"] is not None:
@@ -225,6 +247,7 @@ def makeService(options: Options) -> IService:
     if options["accelerate"] == "off":
         needed.append("tensorflow")
     program.require_extra(COMMAND, "node", needed)
+    check_grpc(options)
     if options["replicas"] > 1:
         from smls_node import supervisor
 
@@ -232,6 +255,22 @@ def makeService(options: Options) -> IService:
     from smls_node.service import make_service
 
     return make_service(options)
+
+
+def check_grpc(options: Options) -> None:
+    """Checks that gRPC can be spoken; where nobody asked for it, it is left out instead.
+
+    :raises MissingExtra: where ``--grpc-port`` asks for it.
+    """
+    if options["grpc-port"] is None:
+        return
+    try:
+        program.require_extra("--grpc-port", "grpc", GRPC_MODULES)
+    except MissingExtra as error:
+        if not options["is-grpc-default"]:
+            raise
+        options["grpc-port"] = None
+        log.info("no gRPC: {why}", why=error.message)
 
 
 def main() -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from twisted.python.usage import UsageError
 
+from smls import program
+from smls.errors import MissingExtra
 from smls_node import loading
 from smls_node.repository import Source
 from smls_node.settings import Device, Limits, ModelSettings
-from smls_node.tap import Options
+from smls_node.tap import Options, check_grpc
 
 
 def parsed(line: str) -> Options:
@@ -143,3 +145,36 @@ def test_help_teaches() -> None:
     text = Options().getUsage()
     assert "    curl -F data=@three.jpg http://127.0.0.1:8501/classify\n" in text
     assert "--graph=" in text
+
+
+def test_grpc_has_its_usual_port_where_no_port_is_named() -> None:
+    for line, ports in (
+        ("", (8501, 8500)),
+        ("--port 8501", (8501, None)),
+        ("--grpc-port 0", (8501, 0)),
+        ("--port 0 --grpc-port 9000", (0, 9000)),
+    ):
+        options = parsed(line)
+        assert (options["port"], options["grpc-port"]) == ports
+    with pytest.raises(UsageError, match="--grpc-port: got 'x', wanted a whole number 0-65535"):
+        parsed("--grpc-port x")
+
+
+def test_grpc_is_left_out_or_asked_for_where_its_extra_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def find(name: str) -> object:
+        if name.startswith("google."):
+            raise ModuleNotFoundError(name)
+        return None if name == "grpc" else object()
+
+    monkeypatch.setattr(program, "find_spec", find)
+    usual = parsed("")
+    check_grpc(usual)
+    assert usual["grpc-port"] is None
+    with pytest.raises(MissingExtra) as error:
+        check_grpc(parsed("--grpc-port 0"))
+    assert error.value.message == (
+        "--grpc-port needs the extra 'grpc' (not found: grpc, google.protobuf); "
+        "install it: pip install 'simple-ml-serving[grpc]'"
+    )

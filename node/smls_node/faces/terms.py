@@ -73,14 +73,23 @@ class Terms:
     ) -> None:
         """Sets the headers that say where the time went (W3C Server-Timing) and how busy the
         node is (ORCA)."""
-        timing = (
-            f"read;dur={request.read_seconds * 1000:.2f}, queue;dur={times.queue * 1000:.2f}, "
-            f"decode;dur={times.prepare * 1000:.2f}, infer;dur={times.infer * 1000:.2f}, "
-            f"encode;dur={(times.finish + encode) * 1000:.2f}, "
-            f"total;dur={max(times.total + encode, request.age()) * 1000:.2f}"
+        timing = server_timing(
+            times,
+            read=request.read_seconds,
+            encode=encode,
+            total=max(times.total + encode, request.age()),
         )
         request.responseHeaders.setRawHeaders(b"Server-Timing", [timing.encode()])
         request.responseHeaders.setRawHeaders(LOAD_HEADER, [load.to_header()])
+
+
+def server_timing(times: Times, *, read: float, encode: float, total: float) -> str:
+    """Where a request's seconds went, as W3C's Server-Timing tells it."""
+    return (
+        f"read;dur={read * 1000:.2f}, queue;dur={times.queue * 1000:.2f}, "
+        f"decode;dur={times.prepare * 1000:.2f}, infer;dur={times.infer * 1000:.2f}, "
+        f"encode;dur={(times.finish + encode) * 1000:.2f}, total;dur={total * 1000:.2f}"
+    )
 
 
 def _milliseconds(text: str) -> float:

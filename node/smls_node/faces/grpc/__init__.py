@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The dialects over gRPC: the Open Inference Protocol's and TensorFlow Serving's services."""
