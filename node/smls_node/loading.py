@@ -20,14 +20,14 @@ from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
-from smls_node.formats import GRAPH, format_of
+from smls_node.formats import GRAPH, format_of, located
 from smls_node.joining import Runner
 from smls_node.labels import read_labels
 from smls_node.pools import Pools
 from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
 from smls_node.settings import ModelSettings
 from smls_node.tables import table_task
-from smls_node.tasks import image_task
+from smls_node.tasks import ImageTask, image_task
 from smls_node.texts import text_task
 from smls_node.worker import Workers
 
@@ -80,21 +80,20 @@ def load(
     :raises ModelUnusable: where its files are missing, broken, or do not fit together.
     """
     labels = read_labels(settings.labels) if settings.labels else ()
-    if not settings.path.exists():
-        raise ModelUnusable(f"{settings.path}: there is no such file")
+    name = settings.name or _name_of(settings)
+    settings = located(settings)
     if format_of(settings) is GRAPH:
         runtime, arrangement = _graph(settings, means, serving, served)
     else:
         runtime, arrangement = _opened(settings, means, serving)
-    task = image_task(runtime.signatures, settings.mean, settings.std)
-    classes = task.classes if task else 0
-    if labels and classes != len(labels):
+    task = image_task(
+        runtime.signatures, settings.mean, settings.std, settings.height, settings.width
+    )
+    try:
+        _check_labels(settings, labels, task)
+    except ModelUnusable:
         runtime.unload()
-        raise ModelUnusable(
-            f"{settings.labels} has {len(labels)} labels, but {settings.path} gives "
-            f"{classes} scores an image"
-        )
-    name = settings.name or _name_of(settings)
+        raise
     batches = any(signature.batches for signature in runtime.signatures.values())
     limits = settings.limits if batches else evolve(settings.limits, max_batch_size=1)
     time = BatchTime(arrangement.anchors)
@@ -112,6 +111,20 @@ def load(
     )
 
 
+def _check_labels(settings: ModelSettings, labels: Sequence[str], task: ImageTask | None) -> None:
+    if labels and task is None:
+        raise ModelUnusable(
+            f"{settings.labels}: labels are for models of images, which {settings.path} is not: "
+            "wanted one input FP32[?, H, W, 3] and one output of scores; where H and W are open, "
+            "give input_height and input_width"
+        )
+    if labels and task is not None and task.classes != len(labels):
+        raise ModelUnusable(
+            f"{settings.labels} has {len(labels)} labels, but {settings.path} gives "
+            f"{task.classes} scores an image"
+        )
+
+
 def files_of(settings: ModelSettings) -> GraphFiles:
     """The graph and how it is to be fed."""
     return GraphFiles(
@@ -122,6 +135,7 @@ def files_of(settings: ModelSettings) -> GraphFiles:
         settings.std,
         settings.height,
         settings.width,
+        settings.device,
     )
 
 
@@ -139,7 +153,7 @@ def _graph(
             tensorflow.load, files, operator_threads=threads, runs=runs
         )
         return beside, found
-    return means.pools.load(files, threads, runs), found
+    return means.pools.load(tensorflow.load, files, threads, runs), found
 
 
 def _opened(settings: ModelSettings, means: Means, serving: bool) -> tuple[Runtime, Arrangement]:
@@ -148,7 +162,12 @@ def _opened(settings: ModelSettings, means: Means, serving: bool) -> tuple[Runti
     how = {"operator_threads": found.operator_threads, "runs": found.runs}
     if serving:
         return means.pools.load_beside(formats.load, settings, **how), found
-    runtime = formats.load(settings, **how)
+    if format_of(settings).is_pooled:
+        runtime = means.pools.load(formats.load, settings, found.operator_threads, found.runs)
+    else:
+        runtime = formats.load(settings, **how)
+    if not runtime.example:
+        return runtime, found
     return runtime, evolve(found, anchors=tuple(tuning.sizes_of(runtime, found.runs).items()))
 
 
@@ -251,5 +270,7 @@ def check_distinct(models: Sequence[ModelSettings]) -> None:
 
 
 def _name_of(settings: ModelSettings) -> str:
-    lawful = re.sub(r"[^A-Za-z0-9._-]+", "-", settings.path.stem)[:128].lstrip("._-")
+    """The name of the file or the folder; of a version's folder, that of the model's."""
+    path = settings.path.parent if settings.path.name.isdigit() else settings.path
+    lawful = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)[:128].lstrip("._-")
     return lawful or "model"

@@ -14,7 +14,7 @@ from attrs import evolve, field, frozen
 
 from smls.errors import ModelUnusable
 from smls.wire import NAME
-from smls_node.settings import ModelSettings
+from smls_node.settings import ModelSettings, Tensor, device_name
 from smls_node.versions import MAX_VERSION, Policy, policy_from
 
 NAMED = "smls.toml"
@@ -24,31 +24,37 @@ NAMED = "smls.toml"
 @frozen
 class ModelFile:
     """What was said. ``labels`` is the name of the labels' file; ``version_labels`` gives the
-    version that each label stands for; ``fields`` and ``limits`` are those of ``ModelSettings``
-    and of its ``Limits``."""
+    version that each label stands for; ``fields``, ``limits`` and ``device`` are those of
+    ``ModelSettings``, of its ``Limits`` and of its ``Device``."""
 
     policy: Policy = field(factory=Policy)
     version_labels: Mapping[str, str] = field(factory=dict)
     labels: str | None = None
     fields: Mapping[str, Any] = field(factory=dict)
     limits: Mapping[str, Any] = field(factory=dict)
+    device: Mapping[str, Any] = field(factory=dict)
 
     def applied(self, settings: ModelSettings) -> ModelSettings:
         """``settings`` with what was said."""
-        return evolve(settings, **self.fields, limits=evolve(settings.limits, **self.limits))
+        return evolve(
+            settings,
+            **self.fields,
+            limits=evolve(settings.limits, **self.limits),
+            device=evolve(settings.device, **self.device),
+        )
 
 
 @frozen
 class _Key:
     """What a key takes, for people, and how it is read: a ``ValueError`` refuses the value.
 
-    ``sets`` is the attribute that it sets, of ``Limits`` where ``limits``.
+    ``sets`` is the attribute that it sets, and ``of`` which of ``ModelFile``'s mappings has it.
     """
 
     wanted: str
     read: Callable[[Any], Any]
     sets: str = ""
-    limits: bool = False
+    of: str = "fields"
 
 
 def parse(text: str, path: Path) -> ModelFile:
@@ -60,8 +66,7 @@ def parse(text: str, path: Path) -> ModelFile:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ModelUnusable(f"{path} is no TOML file: {error}") from error
-    fields: dict[str, Any] = {}
-    limits: dict[str, Any] = {}
+    told: dict[str, dict[str, Any]] = {"fields": {}, "limits": {}, "device": {}}
     own: dict[str, Any] = {}
     for name, value in table.items():
         if name not in KEYS:
@@ -76,10 +81,10 @@ def parse(text: str, path: Path) -> ModelFile:
         if not key.sets:
             own["policy" if name == "versions" else name] = got
         else:
-            (limits if key.limits else fields)[key.sets] = got
-    if ("operator_threads" in fields) != ("runs" in fields):
+            told[key.of][key.sets] = got
+    if ("operator_threads" in told["fields"]) != ("runs" in told["fields"]):
         raise ModelUnusable(f"{path}: operator_threads and runs go together; give both, or neither")
-    return ModelFile(fields=fields, limits=limits, **own)
+    return ModelFile(**told, **own)
 
 
 def _text(value: object) -> str:
@@ -139,12 +144,62 @@ def _policy(value: object) -> Policy:
     return policy_from(_text(value))
 
 
-def _counted(least: int, most: int, sets: str, *, limits: bool = False) -> _Key:
-    wanted = f"a whole number {least}-{most}"
-    return _Key(wanted, lambda value: _whole(value, least, most), sets, limits)
+def _yes_or_no(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
 
+
+def _part(value: object) -> float:
+    number = _number(value)
+    if not 0 < number <= 1:
+        raise ValueError
+    return number
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(map(_text, value))
+
+
+def _device(value: object) -> str:
+    return device_name(_text(value))
+
+
+def _tensors(value: object) -> tuple[Tensor, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    return tuple(map(_tensor, value))
+
+
+def _tensor(value: object) -> Tensor:
+    if not isinstance(value, dict) or not value.keys() <= {"name", "datatype", "shape"}:
+        raise ValueError
+    shape = value.get("shape")
+    if not isinstance(shape, list):
+        raise ValueError
+    sides = tuple(_whole(side, -1, 2**31) for side in shape)
+    return Tensor(_text(value.get("name")), _text(value.get("datatype")), sides)
+
+
+def _counted(least: int, most: int, sets: str, of: str = "fields") -> _Key:
+    wanted = f"a whole number {least}-{most}"
+    return _Key(wanted, lambda value: _whole(value, least, most), sets, of)
+
+
+_TENSORS = 'tensors such as [{name = "x", datatype = "FP32", shape = [-1, 4]}]'
 
 KEYS: dict[str, _Key] = {
+    "format": _Key('a format\'s name, such as "onnx"', _text, "format"),
+    "inputs": _Key(_TENSORS, _tensors, "inputs"),
+    "outputs": _Key(_TENSORS, _tensors, "outputs"),
+    "trust_pickle": _Key("true or false", _yes_or_no, "trust_pickle"),
+    "trusted_types": _Key('types\' names, such as ["my.Type"]', _texts, "trusted_types"),
+    "device": _Key('"cpu" or "cuda:N"', _device, "name", "device"),
+    "gpu_memory_growth": _Key("true or false", _yes_or_no, "memory_growth", "device"),
+    "gpu_memory_fraction": _Key("a number above 0, 1 at most", _part, "memory_fraction", "device"),
+    "gpu_memory_bytes": _counted(1, 10**15, "memory_bytes", "device"),
     "input_layer": _Key('a layer\'s name, such as "input"', _text, "input_layer"),
     "output_layer": _Key('a layer\'s name, such as "final_result"', _text, "output_layer"),
     "input_mean": _Key("a number", _number, "mean"),
@@ -154,13 +209,13 @@ KEYS: dict[str, _Key] = {
     "labels": _Key("the name of a file in the model's or the version's folder", _file_name),
     "operator_threads": _counted(0, 1024, "operator_threads"),
     "runs": _counted(1, 1024, "runs"),
-    "max_batch_size": _counted(1, 100_000, "max_batch_size", limits=True),
-    "max_queue_delay": _Key("seconds, 0 or more", _seconds, "max_queue_delay", limits=True),
+    "max_batch_size": _counted(1, 100_000, "max_batch_size", "limits"),
+    "max_queue_delay": _Key("seconds, 0 or more", _seconds, "max_queue_delay", "limits"),
     "allowed_batch_sizes": _Key(
-        "whole numbers such as [1, 4, 16]", _sizes, "allowed_batch_sizes", limits=True
+        "whole numbers such as [1, 4, 16]", _sizes, "allowed_batch_sizes", "limits"
     ),
-    "max_queue_size": _counted(1, 10**7, "max_queue_size", limits=True),
-    "max_queue_bytes": _counted(1, 10**15, "max_queue_bytes", limits=True),
+    "max_queue_size": _counted(1, 10**7, "max_queue_size", "limits"),
+    "max_queue_bytes": _counted(1, 10**15, "max_queue_bytes", "limits"),
     "versions": _Key('"latest:N", "all" or "specific:1,3"', _policy),
     "version_labels": _Key(
         "versions by label, such as {stable = 2, canary = 3}, 32 at most", _version_labels

@@ -13,9 +13,11 @@ from attrs import evolve
 from twisted.python import usage
 
 from smls import program
-from smls.errors import BadRecord
+from smls.errors import BadRecord, ModelUnusable
 from smls.wire import check_name
-from smls_node.settings import ModelSettings
+from smls_node.formats import FORMATS, GRAPH
+from smls_node.hub import place_of
+from smls_node.settings import ModelSettings, device_name
 
 DEFAULT_PORT = 8501
 
@@ -23,7 +25,8 @@ _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
 class ModelOptions(program.ServerOptions):
-    """Options of which each ``--graph`` begins a model, and those after it are that model's.
+    """Options of which each ``--graph`` or ``--model`` begins a model, and those after it are that
+    model's.
 
     ``self["models"]`` holds a ``ModelSettings`` for each.
     """
@@ -38,7 +41,17 @@ class ModelOptions(program.ServerOptions):
 
     def opt_graph(self, path: str) -> None:
         """Frozen graph (.pb) to serve; begins a new model."""
-        self["models"].append(ModelSettings(Path(path)))
+        self._begin(path, GRAPH.name)
+
+    def opt_model(self, path: str) -> None:
+        """Model to serve, a file or a folder of any format; begins a new model."""
+        self._begin(path)
+
+    def opt_format(self, name: str) -> None:
+        """The model's format, where it is not to be told from its files."""
+        if name not in FORMATS:
+            raise usage.UsageError(f"--format: got {name!r}, wanted one of {', '.join(FORMATS)}")
+        self._set("format", format=name)
 
     def opt_labels(self, path: str) -> None:
         """The model's labels, one a line."""
@@ -79,6 +92,9 @@ class ModelOptions(program.ServerOptions):
         """Width of the input, for a graph that leaves it open."""
         self._set("input-width", width=program.whole_number("input-width", 1, 10_000)(value))
 
+    def _begin(self, path: str, format: str = "") -> None:
+        self["models"].append(ModelSettings(_place_of(path), format=format))
+
     def _set(self, option: str, **change: Any) -> None:
         if not self["models"]:
             raise usage.UsageError(f"--{option} belongs to a model; give its --graph before it")
@@ -94,9 +110,31 @@ class ServedModelOptions(ModelOptions):
         super().__init__()
         self["default"] = ModelSettings(Path())
 
-    def opt_graph(self, path: str) -> None:
-        """Frozen graph (.pb) to serve; begins a new model."""
-        self["models"].append(evolve(self["default"], path=Path(path)))
+    def _begin(self, path: str, format: str = "") -> None:
+        self["models"].append(evolve(self["default"], path=_place_of(path), format=format))
+
+    def opt_device(self, name: str) -> None:
+        """Where a model runs: cpu or cuda:N; the library's own choice where left out."""
+        self._place(name=_read(device_name, name))
+
+    def opt_gpu_memory_fraction(self, value: str) -> None:
+        """The most of a GPU's memory that is taken, as 0.5 (TensorFlow, PyTorch)."""
+        fraction = _number("gpu-memory-fraction", value)
+        if not 0 < fraction <= 1:
+            raise usage.UsageError(
+                f"--gpu-memory-fraction: got {value!r}, wanted a number above 0, 1 at most"
+            )
+        self._place(memory_fraction=fraction)
+
+    def opt_gpu_memory_bytes(self, value: str) -> None:
+        """The most of a GPU's memory that is taken (k, M and G may follow; ONNX)."""
+        self._place(memory_bytes=amount("gpu-memory-bytes", value))
+
+    def opt_gpu_memory_growth(self, value: str) -> None:
+        """Take a GPU's memory as it is needed (on), or all of it at once (off). [default: on]"""
+        if value not in ("on", "off"):
+            raise usage.UsageError(f"--gpu-memory-growth: got {value!r}, wanted on or off")
+        self._place(memory_growth=value == "on")
 
     def opt_operator_threads(self, value: str) -> None:
         """Threads that one operator is spread over; with --runs, instead of measuring."""
@@ -142,6 +180,10 @@ class ServedModelOptions(ModelOptions):
         else:
             self["default"] = evolve(self["default"], **change)
 
+    def _place(self, **change: Any) -> None:
+        model = (self["models"] or [self["default"]])[-1]
+        self._run(device=evolve(model.device, **change))
+
     def _limit(self, **change: Any) -> None:
         model = (self["models"] or [self["default"]])[-1]
         self._run(limits=evolve(model.limits, **change))
@@ -157,6 +199,13 @@ def amount(option: str, text: str) -> int:
     if number == 0:
         raise usage.UsageError(f"--{option}: got {text!r}, wanted a number such as 500k or 20M")
     return number
+
+
+def _place_of(path: str) -> Path:
+    try:
+        return place_of(path)
+    except ModelUnusable as error:
+        raise usage.UsageError(f"--model {error.message}") from error
 
 
 def _model_version(arguments: list[str]) -> list[str]:

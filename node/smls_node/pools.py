@@ -2,7 +2,7 @@
 """Which process a model is loaded in.
 
 TensorFlow's pool of operator threads belongs to the process, and the first session fixes it. The
-first graph is run in the node itself; one that wants another pool goes to a process apart, which
+first model is run in the node itself; one that wants another pool goes to a process apart, which
 those that agree on it share.
 
 Loading disturbs its process: importing a library or a graph holds Python's lock for tens of
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from smls_node import machine
-from smls_node.runtimes import GraphFiles, Runtime, tensorflow
+from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart
 
 
@@ -30,15 +30,18 @@ class Pools:
         self._fresh: list[Apart] = []
         self._choosing = threading.Lock()
 
-    def load(self, files: GraphFiles, operator_threads: int, runs: int) -> Runtime:
-        """The graph in a session whose pool has ``operator_threads``, one a core for 0.
+    def load(
+        self, load: Callable[..., Runtime], given: Any, operator_threads: int, runs: int
+    ) -> Runtime:
+        """What ``load`` makes of ``given``, in a session whose pool has ``operator_threads``, one
+        a core for 0.
 
-        :raises ModelUnusable: as ``tensorflow.load``.
+        :raises ModelUnusable: as ``load``.
         """
         apart = self._apart(operator_threads or machine.cores())
         if apart is None:
-            return tensorflow.load(files, operator_threads=operator_threads, runs=runs)
-        return apart.load(tensorflow.load, files, operator_threads=operator_threads, runs=runs)
+            return load(given, operator_threads=operator_threads, runs=runs)
+        return apart.load(load, given, operator_threads=operator_threads, runs=runs)
 
     def load_beside(self, load: Callable[..., Runtime], *given: Any, **named: Any) -> Runtime:
         """What ``load(*given, **named)`` gives, in a fresh process, in the background.

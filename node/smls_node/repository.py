@@ -8,6 +8,7 @@ Looking is done in a thread; what follows from it is pure. The laws:
   that is gone is gone when it was missed twice.
 - A folder that cannot be read, or a root that cannot, counts as it was before.
 - Names that begin with a dot are nobody's; of the folders in a model's, numbers are versions.
+- A version is what it was while the files that make it up, and its settings, are as they were.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ from attrs import evolve, field, frozen
 
 from smls.errors import ModelUnusable
 from smls.wire import NAME
+from smls_node.formats import GRAPH, candidates, recognised
 from smls_node.modelfile import NAMED, ModelFile, parse
 from smls_node.settings import ModelSettings
 from smls_node.versions import MAX_VERSION, Edition
+
+DEPTH = 3
+"""Folders within a version that are looked at: a SavedModel's variables, in Triton's layout, lie
+in the second."""
 
 
 @frozen
@@ -43,7 +49,8 @@ class Part:
 
 @frozen
 class File:
-    """A file as a look finds it; ``text`` is read of a model's ``smls.toml`` alone."""
+    """A file as a look finds it, by its name relative to the folder looked at; ``text`` is read
+    of a model's ``smls.toml`` alone."""
 
     name: str
     size: int = 0
@@ -81,10 +88,10 @@ def check(sources: Iterable[Source]) -> None:
     for source in sources:
         if not source.path.is_dir():
             raise ModelUnusable(f"{source.path}: there is no such folder")
-        if source.is_model and not any(_is_of_model(each) for each in source.path.iterdir()):
+        if source.is_model and not _is_model(source.path):
             raise ModelUnusable(
-                f"{source.path} holds neither versions (folders named by numbers) nor a frozen "
-                f"graph (.pb); where it is a folder of models: --models {source.path}"
+                f"{source.path} holds neither versions (folders named by numbers) nor a model "
+                f"of a known format; where it is a folder of models: --models {source.path}"
             )
 
 
@@ -158,7 +165,7 @@ def _model(model: Path, parts: Parts, defaults: ModelSettings) -> Wanted:
     for part, files in parts.items():
         if part.model == model and part.version and files:
             folders.setdefault(int(part.version), []).append(part.version)
-    if not folders and _graphs(own):
+    if not folders and (told.fields.get("format") or candidates(each.name for each in own)):
         folders = {1: [""]}
     chosen = told.policy.chosen(folders)
     notes = [
@@ -166,7 +173,12 @@ def _model(model: Path, parts: Parts, defaults: ModelSettings) -> Wanted:
         for number in sorted(told.policy.specific - set(chosen))
     ]
     if not folders:
-        notes.append(f"{model} holds no version, a folder named by a number with a .pb in it")
+        notes.append(f"{model} holds no version, a folder named by a number with a model in it")
+    notes += [
+        f"{model / each.name} is not read: what it says of batches may stand in {NAMED}"
+        for each in own
+        if each.name == "config.pbtxt"
+    ]
     settings = told.applied(defaults)
     return Wanted(
         tuple(
@@ -190,37 +202,35 @@ def _edition(
     settings = evolve(settings, path=folder)
     if len(names) > 1:
         return Edition(settings, stamps, f"{model}: {' and '.join(names)} are one version")
-    graphs = _graphs(files)
-    if len(graphs) != 1:
-        got = ", ".join(each.name for each in graphs) or "none"
-        if any(each.name == "saved_model.pb" for each in files):
-            got = "saved_model.pb, a SavedModel, which is not served yet"
-        return Edition(settings, stamps, f"{folder}: got {got}, wanted one frozen graph (.pb)")
+    try:
+        found = recognised((each.name for each in files), folder, settings.format)
+    except ModelUnusable as error:
+        return Edition(settings, stamps, error.message)
+    settings = evolve(settings, path=folder / found.name, format=found.format.name)
+    stamps = tuple(each for each in files if found.holds(each.name))
     for place, listing in ((folder, files), (model, own)):
-        candidates = _labels(listing, told.labels)
-        if len(candidates) > 1:
-            got = ", ".join(each.name for each in candidates)
+        texts = _labels(listing, told.labels)
+        if len(texts) > 1:
+            got = ", ".join(each.name for each in texts)
             return Edition(settings, stamps, f"{place}: got {got}, wanted one file of labels")
-        if candidates:
-            return Edition(
-                evolve(settings, path=folder / graphs[0].name, labels=place / candidates[0].name),
-                (graphs[0], candidates[0]),
-            )
+        if texts:
+            settings = evolve(settings, labels=place / texts[0].name)
+            return Edition(settings, (*stamps, texts[0]))
+    if told.labels is None and found.format is not GRAPH:
+        return Edition(settings, stamps)
     lacking = told.labels or "labels.txt"
     return Edition(
         settings, stamps, f"{folder}: its labels, {lacking}, are neither there nor in {model}"
     )
 
 
-def _graphs(files: Iterable[File]) -> list[File]:
-    """The frozen graphs: ``model.pb``, or else each file that may be one."""
-    graphs = [each for each in files if each.name.endswith(".pb") and each.name != "saved_model.pb"]
-    return [each for each in graphs if each.name == "model.pb"] or graphs
-
-
 def _labels(files: Iterable[File], name: str | None) -> list[File]:
     """The file ``name``; without one ``labels.txt``, or else each file that may be labels."""
-    texts = [each for each in files if each.name.endswith(".txt") and "labels" in each.name]
+    texts = [
+        each
+        for each in files
+        if each.name.endswith(".txt") and "labels" in each.name and "/" not in each.name
+    ]
     if name is not None:
         return [each for each in files if each.name == name]
     return [each for each in texts if each.name == "labels.txt"] or texts
@@ -252,14 +262,20 @@ def _parts(model: Path) -> dict[Part, tuple[File, ...]]:
     return parts
 
 
-def _files(folder: Path) -> tuple[File, ...]:
-    files = []
-    with os.scandir(folder) as entries:
+def _files(folder: Path, within: str = "", depth: int = DEPTH) -> tuple[File, ...]:
+    """The files in ``folder`` and in those within it, which in a model's own are no versions."""
+    files: list[File] = []
+    with os.scandir(folder / within) as entries:
         for entry in entries:
-            if entry.name[0] != "." and entry.is_file():
+            name = f"{within}{entry.name}"
+            if entry.name[0] == ".":
+                continue
+            if entry.is_file():
                 stat = entry.stat()
-                text = Path(entry).read_text(errors="replace") if entry.name == NAMED else ""
-                files.append(File(entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino, text))
+                text = Path(entry).read_text(errors="replace") if name == NAMED else ""
+                files.append(File(name, stat.st_size, stat.st_mtime_ns, stat.st_ino, text))
+            elif depth and entry.is_dir() and not _is_version(entry.name):
+                files += _files(folder, f"{name}/", depth - 1)
     return tuple(sorted(files, key=lambda file: file.name))
 
 
@@ -267,5 +283,7 @@ def _is_version(name: str) -> bool:
     return name.isascii() and name.isdigit() and len(name) < 30 and int(name) <= MAX_VERSION
 
 
-def _is_of_model(path: Path) -> bool:
-    return path.suffix == ".pb" or (path.is_dir() and _is_version(path.name))
+def _is_model(path: Path) -> bool:
+    names = [each.name for each in _files(path)]
+    versions = any(_is_version(each.name) for each in _folders(path))
+    return versions or NAMED in names or bool(candidates(names))

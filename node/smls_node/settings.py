@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from attrs import field, frozen
@@ -43,13 +44,53 @@ class Limits:
 
 
 @frozen
+class Device:
+    """Where a model runs: ``name`` is ``cpu``, ``cuda:N``, or empty for the library's own choice.
+
+    Of a GPU's memory TensorFlow takes what it needs where ``memory_growth``, else all of it at
+    once; ``memory_fraction`` of it or ``memory_bytes`` is the most, as the library has it.
+    """
+
+    name: str = ""
+    memory_growth: bool = True
+    memory_fraction: float | None = None
+    memory_bytes: int | None = None
+
+    @property
+    def gpu(self) -> int | None:
+        """The number of the GPU that is named, if one is."""
+        return int(self.name.removeprefix("cuda:")) if self.name.startswith("cuda:") else None
+
+
+def device_name(text: str) -> str:
+    """``text`` where it names a device.
+
+    :raises ValueError: where it does not.
+    """
+    if re.fullmatch(r"cpu|cuda:[0-9]{1,3}", text) is None:
+        raise ValueError(f"device: got {text!r}, wanted cpu or cuda:N")
+    return text
+
+
+@frozen
+class Tensor:
+    """A tensor as the operator describes it, with -1 for each side that is open."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@frozen
 class ModelSettings:
     """One model: where it lies, in which format, its labels and how to feed it.
 
     ``path`` is a file or a folder, as the format has it; ``format`` is one of
     ``smls_node.formats``, found from what lies there where it is empty. What is ``None`` is
     looked for in the model, measured, or has a default that depends on the others. ``limits``
-    are those of its batches and their queue.
+    are those of its batches and their queue. ``inputs`` and ``outputs`` are for formats that do
+    not say what they take and give. ``trust_pickle`` lets pickled files run what code they hold,
+    and ``trusted_types`` are the types that a skops file may hold besides the usual ones.
     """
 
     path: Path
@@ -66,3 +107,8 @@ class ModelSettings:
     operator_threads: int | None = None
     runs: int | None = None
     limits: Limits = field(factory=Limits)
+    device: Device = field(factory=Device)
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    trust_pickle: bool = False
+    trusted_types: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from twisted.python import usage
 from smls import program
 from smls.errors import BadRecord
 from smls.wire import registry_url, split_address
+from smls_node.formats import GRAPH
 from smls_node.options import DEFAULT_PORT, ServedModelOptions, amount, lawful
 from smls_node.repository import Source
 
@@ -31,17 +32,18 @@ ACCELERATE = ("off", "auto", "openvino")
 
 
 class Options(ServedModelOptions):
-    """The node's options. ``self["models"]`` holds a ``ModelSettings`` for each ``--graph``."""
+    """The node's options. ``self["models"]`` holds a ``ModelSettings`` for each ``--graph``
+    and each ``--model``."""
 
     synopsis = (
-        "Usage: smls-node [--models DIR | --graph G.pb --labels L.txt | DIR-OF-ONE-MODEL] "
-        "[--registry URL] [options]"
+        "Usage: smls-node [--models DIR | --model PATH | --graph G.pb --labels L.txt | "
+        "DIR-OF-ONE-MODEL] [--registry URL] [options]"
     )
 
     longdesc = "Serves image models on this machine over HTTP."
 
     examples = """\
-With no --graph it serves a small built-in network that reads handwritten digits:
+With no model it serves a small built-in network that reads handwritten digits:
 
     smls-node
     curl -F data=@three.jpg http://127.0.0.1:8501/classify
@@ -56,7 +58,11 @@ models are run may be said before the first one too, for all that do not say oth
     smls-node --max-batch-size 8 --graph a.pb --labels a.txt \\
               --graph b.pb --labels b.txt --version 2 --operator-threads 1 --runs 4
 
-A folder of models, DIR/MODEL/VERSION/model.pb with labels.txt beside it; new versions are served
+A model of another format: SavedModel, Keras, ONNX, scikit-learn (skops) or TorchScript:
+
+    smls-node --model iris.skops --model encoder.onnx --name encoder
+
+A folder of models, DIR/MODEL/VERSION/ with a model of any format in it; new versions are served
 and old ones dropped while it runs. Options of a model may stand in DIR/MODEL/smls.toml:
 
     smls-node --models DIR
@@ -154,7 +160,7 @@ Announced to a registry, which clients ask where the live nodes are:
         super().parseOptions(self["arguments"])
 
     def opt_models(self, path: str) -> None:
-        """Folder of models to serve, as MODEL/VERSION/*.pb in it; repeatable."""
+        """Folder of models to serve, as MODEL/VERSION/* in it; repeatable."""
         self["sources"].append(Source(Path(abspath(path))))
 
     def parseArgs(self, *paths: str) -> None:
@@ -191,7 +197,7 @@ Announced to a registry, which clients ask where the live nodes are:
         if self["default-model"] is not None:
             lawful("--default-model", self["default-model"])
         for model in self["models"]:
-            if model.labels is None:
+            if model.labels is None and model.format == GRAPH.name:
                 raise usage.UsageError(f"--graph {model.path}: --labels is missing")
         paths = [source.path for source in self["sources"]]
         for path in paths:

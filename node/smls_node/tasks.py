@@ -40,10 +40,15 @@ class ImageTask:
 
 
 def image_task(
-    signatures: Mapping[str, Signature], mean: float = 0.0, std: float = 255.0
+    signatures: Mapping[str, Signature],
+    mean: float = 0.0,
+    std: float = 255.0,
+    height: int | None = None,
+    width: int | None = None,
 ) -> ImageTask | None:
-    """The task of a model whose first signature takes images of a known size, or JPEG bytes, and
-    gives rows of scores; ``None`` for any other."""
+    """The task of a model whose first signature takes images, or JPEG bytes, and gives rows of
+    scores; ``None`` for any other. Where it leaves the size of the images open, ``height`` and
+    ``width`` are it."""
     name, signature = next(iter(signatures.items()))
     if len(signature.inputs) != 1 or len(signature.outputs) != 1:
         return None
@@ -53,10 +58,12 @@ def image_task(
         return None
     if source.datatype == "BYTES" and source.shape == () and not signature.batches:
         return ImageTask(name, source.name, target.name, None, classes)
-    if source.datatype != "FP32" or len(source.shape) != 4 or min(source.shape[1:]) < 1:
+    if source.datatype != "FP32" or len(source.shape) != 4:
         return None
-    _, height, width, channels = source.shape
-    if channels not in (1, 3):
+    _, own_height, own_width, channels = source.shape
+    rows = own_height if own_height > 0 else height
+    columns = own_width if own_width > 0 else width
+    if channels not in (1, 3) or rows is None or columns is None:
         return None
-    pixels = PixelSpec(height, width, channels, mean, std)
+    pixels = PixelSpec(rows, columns, channels, mean, std)
     return ImageTask(name, source.name, target.name, pixels, classes)

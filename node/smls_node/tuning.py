@@ -35,6 +35,7 @@ from smls_node.arrangement import (
     workers_for,
 )
 from smls_node.runtimes import GraphFiles, Runtime, tensorflow
+from smls_node.settings import Device
 from smls_node.signature import Signature
 
 CHILD_SECONDS = 120.0
@@ -129,7 +130,8 @@ def _child() -> None:
     """Measures each candidate in a fork of its own, and prints a line of JSON for each."""
     machine.end_with_parent()
     settings = json.loads(sys.stdin.read())
-    files = GraphFiles(**{**settings, "graph": Path(settings["graph"])})
+    device = Device(**settings["device"])
+    files = GraphFiles(**{**settings, "graph": Path(settings["graph"]), "device": device})
     tensorflow.preload()
     # Asking for GPUs opens them, and an opened one does not survive a fork.
     gpus = int(_in_fork(lambda: str(tensorflow.accelerators())))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from smls.errors import ModelUnusable
 from smls_node.modelfile import KEYS, ModelFile, parse
-from smls_node.settings import Limits, ModelSettings
+from smls_node.settings import Device, Limits, ModelSettings, Tensor
 from smls_node.versions import Policy
 
 PATH = Path("models/flowers/smls.toml")
@@ -30,6 +30,15 @@ max_queue_delay = 0.25
 allowed_batch_sizes = [4, 1]
 max_queue_size = 9
 max_queue_bytes = 1000
+format = "onnx"
+inputs = [{name = "x", datatype = "FP32", shape = [-1, 4]}]
+outputs = [{name = "y", datatype = "BYTES", shape = []}]
+trust_pickle = true
+trusted_types = ["my.Type"]
+device = "cuda:1"
+gpu_memory_growth = false
+gpu_memory_fraction = 0.5
+gpu_memory_bytes = 9000
 versions = "specific:1,3"
 version_labels = {stable = 1, canary = 3}
 """
@@ -52,6 +61,12 @@ def test_every_key_is_taken_over() -> None:
         operator_threads=0,
         runs=2,
         limits=Limits(16, 0.25, (1, 4), 9, 1000),
+        format="onnx",
+        inputs=(Tensor("x", "FP32", (-1, 4)),),
+        outputs=(Tensor("y", "BYTES", ()),),
+        trust_pickle=True,
+        trusted_types=("my.Type",),
+        device=Device("cuda:1", False, 0.5, 9000),
     )
     assert all(f"{key} = " in WHOLE for key in KEYS)
 
@@ -68,7 +83,7 @@ def test_what_is_not_said_stays() -> None:
     [
         ("runs =", "is no TOML file: "),
         ("max_batch_sizes = 4", "max_batch_sizes: no such key; did you mean max_batch_size?"),
-        ("zzz = 4", "zzz: no such key; known are input_layer, "),
+        ("zzz = 4", "zzz: no such key; known are format, "),
         ("runs = 0", "runs: got 0, wanted a whole number 1-1024"),
         ("runs = true", "runs: got True, wanted a whole number 1-1024"),
         ("runs = 2", "operator_threads and runs go together"),
@@ -78,6 +93,13 @@ def test_what_is_not_said_stays() -> None:
         ("max_queue_delay = -1", "max_queue_delay: got -1, wanted seconds, 0 or more"),
         ("allowed_batch_sizes = []", r"allowed_batch_sizes: got \[\], wanted whole numbers"),
         ("allowed_batch_sizes = [0]", r"allowed_batch_sizes: got \[0\], wanted whole numbers"),
+        ('device = "gpu"', 'device: got \'gpu\', wanted "cpu" or "cuda:N"'),
+        ("gpu_memory_fraction = 2", "gpu_memory_fraction: got 2, wanted a number above 0, 1 at"),
+        ("trust_pickle = 1", "trust_pickle: got 1, wanted true or false"),
+        ('trusted_types = "a"', "trusted_types: got 'a', wanted types' names, such as"),
+        ("inputs = [3]", r"inputs: got \[3\], wanted tensors such as \[{name"),
+        ('inputs = [{name = "x", datatype = "FP32"}]', "inputs: got .*, wanted tensors such as"),
+        ("outputs = [{shape = [1]}]", "outputs: got .*, wanted tensors such as"),
         ('labels = "../l.txt"', "labels: got '../l.txt', wanted the name of a file"),
         ('versions = "newest"', "versions: got 'newest', wanted \"latest:N\""),
         ("version_labels = {a = -1}", "version_labels: got {'a': -1}, wanted versions by label"),

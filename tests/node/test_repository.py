@@ -90,11 +90,60 @@ def test_a_model_without_versions_is_its_first() -> None:
 
 
 @pytest.mark.parametrize(
+    ("files", "format", "path"),
+    [
+        ("saved_model.pb fingerprint.pb keras_metadata.pb variables/variables.index", "savedmodel",
+         ""),
+        ("model.savedmodel/saved_model.pb model.savedmodel/variables/variables.index",
+         "savedmodel", "model.savedmodel"),
+        ("model.graphdef labels.txt", "graph", "model.graphdef"),
+        ("model.onnx model.onnx.data", "onnx", "model.onnx"),
+        ("model.pt config.pbtxt", "torchscript", "model.pt"),
+        ("iris.skops README.md", "sklearn", "iris.skops"),
+        ("iris.joblib", "sklearn", "iris.joblib"),
+        ("m.keras labels.txt", "keras", "m.keras"),
+        ("m.h5", "keras", "m.h5"),
+        ("model.onnx other.onnx other.pb", "onnx", "model.onnx"),
+    ],
+)  # fmt: skip
+def test_each_format_is_known_by_its_files(files: str, format: str, path: str) -> None:
+    for parts, folder in ((model(v1=files), "m/1"), (model(own=files), "m")):
+        (edition,) = of(parts).editions
+        assert edition.problem == ""
+        assert edition.settings.format == format
+        assert edition.settings.path == ROOT / folder / path
+
+
+def test_the_format_that_is_named_is_looked_for_alone() -> None:
+    (edition,) = of(model(toml='format = "onnx"', v1="a.pb b.onnx saved_model.pb")).editions
+    assert (edition.settings.format, edition.settings.path.name) == ("onnx", "b.onnx")
+
+
+def test_a_saved_model_is_another_when_its_variables_are() -> None:
+    def edition(size: int, readme: int) -> object:
+        names = (File("saved_model.pb"), File("variables/variables.index", size))
+        return of({Part(ROOT / "m"): (), Part(ROOT / "m", "1"): (*names, File("README", readme))})
+
+    assert edition(1, 1) == edition(1, 2)
+    assert edition(1, 1) != edition(2, 1)
+
+
+def test_what_is_not_read_is_noted() -> None:
+    found = of(model(own="config.pbtxt", v1="model.onnx"))
+    assert found.notes == (
+        "/models/m/config.pbtxt is not read: what it says of batches may stand in smls.toml",
+    )
+
+
+@pytest.mark.parametrize(
     ("parts", "told"),
     [
-        (model(v1="labels.txt"), "/models/m/1: got none, wanted one frozen graph"),
-        (model(v1="a.pb b.pb labels.txt"), "/models/m/1: got a.pb, b.pb, wanted one"),
-        (model(v1="saved_model.pb"), "a SavedModel, which is not served yet"),
+        (model(v1="labels.txt"), "/models/m/1: got labels.txt, wanted a model: one of .pb"),
+        (model(v1="a.pb b.pb labels.txt"), "got a.pb (graph), b.pb (graph), wanted one model"),
+        (model(v1="a.pb b.onnx"), "/models/m/1: got a.pb (graph), b.onnx (onnx), wanted one"),
+        (model(v1="saved_model.pb model.onnx"), "got saved_model.pb (savedmodel), model.onnx"),
+        (model(toml='format = "keras"', v1="a.onnx"), "got a.onnx, wanted a model: one of .keras"),
+        (model(toml='format = "kreas"', v1="a.onnx"), "format: got 'kreas', wanted one of graph"),
         (model(v1="a.pb"), "/models/m/1: its labels, labels.txt, are neither there nor in"),
         (model(v1="a.pb a_labels.txt b_labels.txt"), "got a_labels.txt, b_labels.txt, wanted one"),
         (model(toml='labels = "x.txt"', v1="a.pb labels.txt"), "its labels, x.txt, are neither"),
@@ -137,7 +186,9 @@ def test_a_look_at_real_folders(tmp_path: Path) -> None:
     version.mkdir(parents=True)
     (version / "a.pb").write_bytes(b"graph")
     (version / ".hidden").write_bytes(b"")
-    (tmp_path / "m" / "variables").mkdir()
+    (version / "variables").mkdir()
+    (version / "variables" / "variables.index").write_bytes(b"variables")
+    (version / "variables" / ".draft").write_bytes(b"")
     (tmp_path / "m" / "smls.toml").write_text("runs = 1")
     (tmp_path / ".draft" / "1").mkdir(parents=True)
     (tmp_path / "README").write_text("of nobody")
@@ -149,17 +200,22 @@ def test_a_look_at_real_folders(tmp_path: Path) -> None:
     assert [(each.name, each.text) for each in seen.parts[Part(model)]] == [
         ("smls.toml", "runs = 1")
     ]
-    (graph,) = seen.parts[Part(model, "1")]
+    graph, variables = seen.parts[Part(model, "1")]
     assert (graph.name, graph.size) == ("a.pb", 5)
+    assert (variables.name, variables.size) == ("variables/variables.index", 9)
     os.utime(version / "a.pb", ns=(1, 1))
-    assert look([Source(tmp_path)]).parts[Part(model, "1")] != (graph,)
+    assert look([Source(tmp_path)]).parts[Part(model, "1")] != (graph, variables)
     with pytest.raises(OSError, match="absent"):
         look([Source(tmp_path / "absent")])
 
 
 def test_what_is_no_source_is_told(tmp_path: Path) -> None:
     (tmp_path / "m" / "1").mkdir(parents=True)
-    check([Source(tmp_path), Source(tmp_path / "m", is_model=True)])
+    (tmp_path / "n" / "variables").mkdir(parents=True)
+    (tmp_path / "n" / "saved_model.pb").write_bytes(b"")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "smls.toml").write_bytes(b"")
+    check([Source(tmp_path), *(Source(tmp_path / name, is_model=True) for name in "mnp")])
     with pytest.raises(ModelUnusable, match="there is no such folder"):
         check([Source(tmp_path / "absent")])
     with pytest.raises(ModelUnusable, match="holds neither versions"):

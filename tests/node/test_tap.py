@@ -8,7 +8,7 @@ from twisted.python.usage import UsageError
 
 from smls_node import loading
 from smls_node.repository import Source
-from smls_node.settings import Limits, ModelSettings
+from smls_node.settings import Device, Limits, ModelSettings
 from smls_node.tap import Options
 
 
@@ -21,10 +21,19 @@ def parsed(line: str) -> Options:
 def test_each_graph_begins_a_model_whose_options_follow() -> None:
     line = "--graph a.pb --labels a.txt --graph b.pb --labels b.txt --version 3 --name bee"
     first, second = parsed(f"{line} --input-mean 127.5 --input-std=127.5")["models"]
-    assert first == ModelSettings(Path("a.pb"), Path("a.txt"))
+    assert first == ModelSettings(Path("a.pb"), Path("a.txt"), format="graph")
     assert second == ModelSettings(
-        Path("b.pb"), Path("b.txt"), name="bee", version="3", mean=127.5, std=127.5
+        Path("b.pb"), Path("b.txt"), "bee", "3", "graph", mean=127.5, std=127.5
     )
+
+
+def test_a_model_of_any_format_needs_no_labels() -> None:
+    line = "--device cpu --model a.skops --model b --format onnx --name bee --device cuda:1"
+    more = "--gpu-memory-bytes 2G --gpu-memory-fraction 0.5 --gpu-memory-growth off"
+    first, second = parsed(f"{line} {more}")["models"]
+    assert first == ModelSettings(Path("a.skops"), device=Device("cpu"))
+    device = Device("cuda:1", False, 0.5, 2_000_000_000)
+    assert second == ModelSettings(Path("b"), name="bee", format="onnx", device=device)
 
 
 def test_how_models_are_run_is_said_for_all_and_for_each() -> None:
@@ -98,6 +107,10 @@ def test_amounts_have_units() -> None:
         ("--graph g.pb --labels l --name a/b", "--name: got 'a/b'"),
         ("--graph g.pb --labels l --input-std 0", "--input-std: got 0"),
         ("--graph g.pb --labels l --input-mean x", "--input-mean: got 'x'"),
+        ("--model m --format x", "--format: got 'x', wanted one of graph, savedmodel"),
+        ("--device gpu", "device: got 'gpu', wanted cpu or cuda:N"),
+        ("--gpu-memory-fraction 2", "--gpu-memory-fraction: got '2', wanted a number above 0"),
+        ("--gpu-memory-growth yes", "--gpu-memory-growth: got 'yes', wanted on or off"),
         ("--runs 0", "--runs: got '0'"),
         ("--operator-threads 1", "--operator-threads and --runs go together"),
         ("--graph g.pb --labels l --runs 2", "--operator-threads and --runs go together"),

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from smls.tensors import Tensors
+from smls_node.settings import Device
 from smls_node.signature import Signature
 
 
@@ -28,6 +29,7 @@ class GraphFiles:
     std: float = 255.0
     height: int | None = None
     width: int | None = None
+    device: Device = field(factory=Device)
 
 
 class Runtime(Protocol):
@@ -40,7 +42,8 @@ class Runtime(Protocol):
 
     @property
     def example(self) -> Tensors:
-        """One row for the first signature, to warm up and to measure with."""
+        """One row for the first signature, to warm up and to measure with; nothing where the
+        model refuses whatever can be made up."""
         ...
 
     @property

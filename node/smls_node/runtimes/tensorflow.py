@@ -2,14 +2,14 @@
 """label_image's graphs: one long-lived TensorFlow session a model, and ``run_graph`` on it.
 
 label_image opens a session for each image. Here the session is pulled out: it is made once, with
-the graph, and lives as long as the model does. TensorFlow is imported by this module alone.
+the graph, and lives as long as the model does. The other formats of TensorFlow share it.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from smls.errors import BrokenImage, ModelUnusable
 from smls.tensors import Tensors, TensorSpec, datatype_of
 from smls_node import machine
 from smls_node.runtimes import GraphFiles
+from smls_node.settings import Device
 from smls_node.signature import DEFAULT, Signature, zeros
 
 
@@ -49,14 +50,7 @@ class TensorFlowGraph:
 
     def unload(self) -> None:
         """Closes the session, and gives back the memory of its weights and its graph."""
-        from tensorflow.python.framework import ops
-
-        graph = self._session.graph
-        self._session.close()
-        # Else it would keep its constants, the weights once more, until all garbage is looked at,
-        # and for ever if it was there when the garbage was frozen.
-        ops.dismantle_graph(graph)
-        machine.give_back_memory()
+        close(self._session)
 
     def _decode_and_run(self, image: NDArray[Any]) -> NDArray[Any]:
         import tensorflow as tf
@@ -64,7 +58,7 @@ class TensorFlowGraph:
         try:
             rows: NDArray[Any] = self._run(image)
         except tf.errors.InvalidArgumentError as error:
-            raise BrokenImage(f"the graph cannot decode the image: {_reason(error)}") from error
+            raise BrokenImage(f"the graph cannot decode the image: {reason(error)}") from error
         return rows
 
 
@@ -73,6 +67,49 @@ def preload() -> None:
     # Its start-up notices are for people who build TensorFlow, not for those who serve with it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     importlib.import_module("tensorflow")
+
+
+def close(session: Any) -> None:
+    """Closes the session, and gives back the memory of its weights and its graph."""
+    from tensorflow.python.framework import ops
+
+    graph = session.graph
+    session.close()
+    # Else it would keep its constants, the weights once more, until all garbage is looked at,
+    # and for ever if it was there when the garbage was frozen.
+    ops.dismantle_graph(graph)
+    machine.give_back_memory()
+
+
+def configuration(operator_threads: int, runs: int, device: Device) -> Any:
+    """What a session is to be made with: see ``load``."""
+    import tensorflow as tf
+
+    if device.memory_bytes is not None:
+        raise ModelUnusable("gpu_memory_bytes: TensorFlow takes gpu_memory_fraction instead")
+    gpus = accelerators() if device.gpu is not None else 0
+    if device.gpu is not None and device.gpu >= gpus:
+        raise ModelUnusable(f"device: got {device.name}, but TensorFlow finds {gpus} GPUs")
+    return tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=operator_threads,
+        inter_op_parallelism_threads=max(2, runs),
+        # Else these would be the first session's too, however few it asked for.
+        use_per_session_threads=True,
+        # What a GPU has no kernel for runs on the CPU.
+        allow_soft_placement=True,
+        device_count={"GPU": 0} if device.name == "cpu" else {},
+        gpu_options=tf.compat.v1.GPUOptions(
+            allow_growth=device.memory_growth,
+            per_process_gpu_memory_fraction=device.memory_fraction or 0.0,
+        ),
+    )
+
+
+def placed(device: Device) -> Any:
+    """In this context what is put into a graph runs on the device that is named."""
+    import tensorflow as tf
+
+    return tf.device(None if device.gpu is None else f"/GPU:{device.gpu}")
 
 
 def accelerators() -> int:
@@ -95,30 +132,29 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
     preload()
     import tensorflow as tf
 
+    config = configuration(operator_threads, runs, files.device)
     graph = tf.Graph()
-    with graph.as_default():
+    with graph.as_default(), placed(files.device):
         try:
             definition = tf.compat.v1.GraphDef.FromString(files.graph.read_bytes())
             tf.compat.v1.import_graph_def(definition, name="")
         except Exception as error:
-            raise ModelUnusable(f"{files.graph} is no frozen graph: {_reason(error)}") from error
+            raise ModelUnusable(f"{files.graph} is no frozen graph: {reason(error)}") from error
     source = _input(graph, files)
     target = _output(graph, files, source)
     spec, batches = _takes(files, source)
-    config = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=operator_threads,
-        inter_op_parallelism_threads=max(2, runs),
-        # Else these would be the first session's too, however few it asked for.
-        use_per_session_threads=True,
-    )
     session = tf.compat.v1.Session(graph=graph, config=config)
-    run = _callable(session, source, target)
+    call = callable_of(session, [source.name], [target.name])
+
+    def run(value: Any) -> Any:
+        return call(value)[0]
+
     try:
         example = _black(tf, spec)
         first = run(example)
     except Exception as error:
         session.close()
-        raise ModelUnusable(f"{files.graph}: its first run failed: {_reason(error)}") from error
+        raise ModelUnusable(f"{files.graph}: its first run failed: {reason(error)}") from error
     if first.ndim == 0 or first.size == 0:
         session.close()
         raise ModelUnusable(
@@ -131,8 +167,10 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
     return TensorFlowGraph(session, run, signature, {spec.name: example})
 
 
-def _callable(session: Any, source: Any, target: Any) -> Callable[[Any], Any]:
-    """Runs the session from ``source`` to ``target`` with everything looked up beforehand.
+def callable_of(
+    session: Any, sources: Sequence[str], targets: Sequence[str]
+) -> Callable[..., list[Any]]:
+    """Runs the session from ``sources`` to ``targets`` with everything looked up beforehand.
 
     ``make_callable`` does that only for callables that are fed nothing; fed ones go through
     ``Session.run`` each time. What it is made of takes feeds too, as Keras uses it.
@@ -144,11 +182,11 @@ def _callable(session: Any, source: Any, target: Any) -> Callable[[Any], Any]:
     from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
     options = CallableOptions()
-    options.feed.append(source.name)
-    options.fetch.append(target.name)
+    options.feed.extend(sources)
+    options.fetch.extend(targets)
     options.run_options.inter_op_thread_pool = -1
-    call = session._make_callable_from_options(options)
-    return lambda value: call(value)[0]
+    call: Callable[..., list[Any]] = session._make_callable_from_options(options)
+    return call
 
 
 def _input(graph: Any, files: GraphFiles) -> Any:
@@ -266,7 +304,7 @@ def _black(tf: Any, spec: TensorSpec) -> NDArray[Any]:
     return zeros(spec)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The line that tells, out of all that TensorFlow says."""
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [line for line in lines if line and not line.startswith(_PREAMBLE)]
