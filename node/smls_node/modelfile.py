@@ -84,7 +84,7 @@ def parse(text: str, path: Path) -> ModelFile:
             told[key.of][key.sets] = got
     if ("operator_threads" in told["fields"]) != ("runs" in told["fields"]):
         raise ModelUnusable(f"{path}: operator_threads and runs go together; give both, or neither")
-    return ModelFile(**told, **own)
+    return ModelFile(**own, **told)
 
 
 def _text(value: object) -> str:

@@ -207,7 +207,7 @@ def _edition(
     except ModelUnusable as error:
         return Edition(settings, stamps, error.message)
     settings = evolve(settings, path=folder / found.name, format=found.format.name)
-    stamps = tuple(each for each in files if found.holds(each.name))
+    own_files = tuple(each for each in files if found.holds(each.name))
     for place, listing in ((folder, files), (model, own)):
         texts = _labels(listing, told.labels)
         if len(texts) > 1:
@@ -215,9 +215,9 @@ def _edition(
             return Edition(settings, stamps, f"{place}: got {got}, wanted one file of labels")
         if texts:
             settings = evolve(settings, labels=place / texts[0].name)
-            return Edition(settings, (*stamps, texts[0]))
+            return Edition(settings, (*own_files, texts[0]))
     if told.labels is None and found.format is not GRAPH:
-        return Edition(settings, stamps)
+        return Edition(settings, own_files)
     lacking = told.labels or "labels.txt"
     return Edition(
         settings, stamps, f"{folder}: its labels, {lacking}, are neither there nor in {model}"

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from smls.errors import BadRequest, ModelUnusable
 from smls_node.joining import Runner
 from smls_node.settings import Device
 from smls_node.signature import DEFAULT, Inputs
 from tests.node.formats import asked, check_same, opened, told
-
-onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
-
-from onnx import TensorProto, helper, numpy_helper
 
 FLOAT, TEXT = TensorProto.FLOAT, TensorProto.STRING
 

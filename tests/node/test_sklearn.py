@@ -6,18 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
-
-from smls.errors import BadRequest, ModelUnusable
-from smls_node.settings import Device
-from smls_node.signature import DEFAULT
-from tests.node.formats import asked, check_same, opened, told
-
-pytest.importorskip("skops")
-
-import joblib
-from skops.io import dump
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
@@ -31,6 +22,12 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from skops.io import dump
+
+from smls.errors import BadRequest, ModelUnusable
+from smls_node.settings import Device
+from smls_node.signature import DEFAULT
+from tests.node.formats import asked, check_same, opened, told
 
 ROWS, KINDS = load_iris(return_X_y=True)
 
