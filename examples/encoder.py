@@ -9,9 +9,9 @@ What it is: each word, and each word's first four letters, is hashed to one of 8
 vectors of 64 numbers; a text is their mean, of length 1. It is trained on this project's own
 documentation, so that sentences which follow each other lie closer together than others
 (softmax over the batch; Henderson et al., "Efficient Natural Language Response Suggestion for
-Smart Reply", 2017). What it is not: it has read this project alone, and
-knows no other words; a thousand pairs of sentences are few. For real use take a module of TensorFlow
-Hub, which is served the same way.
+Smart Reply", 2017). What it is not: it has read this project alone, a thousand pairs of
+sentences, and knows no other words. For real use take a module of TensorFlow Hub, which is served
+the same way.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import ast
 import os
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def train(encoder: Encoder, pairs: Any) -> None:
 
 def main(folder: Path) -> None:
     tf.keras.utils.set_random_seed(0)
-    pairs = np.array([pair for block in sentences() for pair in zip(block, block[1:])])
+    pairs = np.array([pair for block in sentences() for pair in pairwise(block)])
     np.random.default_rng(2).shuffle(pairs)
     held_out, pairs = pairs[:200], pairs[200:]
     encoder = Encoder()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,15 @@ from smls_node.settings import ModelSettings
 from smls_node.signature import DEFAULT
 
 
+class Here(Pools):
+    """Loads in this process what a node loads beside the one that serves."""
+
+    def load_beside(self, load: Callable[..., Runtime], *given: Any, **named: Any) -> Runtime:
+        return load(*given, **named)
+
+
 def means(folder: Path) -> Means:
-    return Means(folder / "findings", Pools(), time.monotonic, print)
+    return Means(folder / "findings", Here(), time.monotonic, print)
 
 
 def opened(path: Path, folder: Path, **settings: Any) -> Model:

@@ -82,7 +82,7 @@ def test_outputs_have_the_modules_own_names(tmp_path: Path) -> None:
     model = opened(tmp_path / "n.pt", tmp_path, inputs=ROWS).runtime
     assert list(told(model)[1]) == ["output_0", "output_1"]
     below = {"x": np.full((1, 4), -1, np.float32), "y": np.ones((1, 4), np.float32)}
-    with pytest.raises(BadRequest, match="the model refuses the inputs: .*nothing below 0"):
+    with pytest.raises(BadRequest, match=r"the model refuses the inputs: .*nothing below 0"):
         asked(model, below)
 
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_served_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(ModelUnusable, match=wanted):
             opened(path, tmp_path, inputs=inputs)
-    with pytest.raises(ModelUnusable, match="got cuda:9, but PyTorch finds [0-9]+ GPUs"):
+    with pytest.raises(ModelUnusable, match=r"got cuda:9, but PyTorch finds [0-9]+ GPUs"):
         opened(path, tmp_path, inputs=ROWS, device=Device("cuda:9"))
     with pytest.raises(ModelUnusable, match="PyTorch takes gpu_memory_fraction instead"):
         opened(path, tmp_path, inputs=ROWS, device=Device("cpu", memory_bytes=1))

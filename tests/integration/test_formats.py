@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""A node with models of several formats, those of examples/ among them, and broken ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import joblib
+import numpy as np
+import onnx
+import pytest
+import skops.io
+import tensorflow as tf
+from onnx import TensorProto, helper
+
+from tests.integration.fleet import THREE, UNMEASURED, ask, classify
+from tests.processes import LOCAL, Running, running
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def colours(folder: Path) -> Path:
+    """An ONNX model of images: how red, green and blue one is."""
+    path = folder / "colours" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["image"], ["scores"], axes=[1, 2], keepdims=0)],
+        "colours",
+        [value("image", TensorProto.FLOAT, ["n", 8, 8, 3])],
+        [value("scores", TensorProto.FLOAT, ["n", 3])],
+    )
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+    (folder / "colours" / "labels.txt").write_text("red\ngreen\nblue\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    example("iris").main(folder)
+    encoder = example("encoder")
+    encoder.STEPS = 2
+    encoder.main(folder)
+    whole = colours(folder)
+
+    def broken(name: str, source: Path) -> Path:
+        target = folder / name / "1" / source.name
+        target.parent.mkdir(parents=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+        return target
+
+    cut = broken("cut", whole)
+    cut.write_bytes(cut.read_bytes()[:50])
+    shutil.rmtree(broken("hollow", folder / "encoder" / "1") / "variables")
+    (folder / "hollow" / "1" / "1").rename(folder / "hollow" / "1" / "model.savedmodel")
+    broken("mislabelled", whole)
+    (folder / "mislabelled" / "labels.txt").write_text("red\ngreen\n")
+    broken("unlabelled", whole)
+    (folder / "unlabelled" / "smls.toml").write_text('labels = "names.txt"')
+    broken("two", whole)
+    broken("two/1", folder / "iris" / "1" / "model.skops")
+    (folder / "two/1/1/model.skops").rename(folder / "two/1/model.skops")
+    pickle = folder / "pickled" / "1"
+    pickle.mkdir(parents=True)
+    joblib.dump(skops.io.load(folder / "iris/1/model.skops", trusted=["sklearn.tree._tree.Tree"]),
+                pickle / "model.pkl")  # fmt: skip
+    (folder / "torch" / "1").mkdir(parents=True)
+    (folder / "torch" / "1" / "model.pt").write_bytes(b"no module")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def node(folder: Path) -> Iterator[Running]:
+    with running("smls-node", *LOCAL, *UNMEASURED, "--models", folder) as node:
+        yield node
+
+
+def posted(node: Running, path: str, body: Any) -> Any:
+    reply = ask(
+        f"{node.url}{path}", json.dumps(body).encode(), "POST", Content_Type="application/json"
+    )
+    assert reply.status == 200, reply.body
+    return reply.json
+
+
+def test_each_format_answers_as_its_library_does(node: Running, folder: Path) -> None:
+    names = sorted(model["name"] for model in ask(node.url).json["models"])
+    assert names == ["colours", "encoder", "iris"]
+    flowers = [[2.0, 1.0, 2.0, 3.0], [5.1, 3.5, 1.4, 0.2]]
+    rows = [dict(zip(("sl", "sw", "pl", "pw"), flower, strict=True)) for flower in flowers]
+    tree = skops.io.load(folder / "iris/1/model.skops", trusted=["sklearn.tree._tree.Tree"])
+    predicted = posted(node, "/models/iris", rows)["prediction"]
+    assert predicted == tree.predict(example("iris").pandas.DataFrame(rows)).tolist()
+    texts = ["Hello world!", "How are you today?", ""]
+    module = tf.saved_model.load(str(folder / "encoder/1"))
+    wanted = module.embed(tf.constant(texts))["vectors"]
+    got = posted(node, "/models/encoder", texts)
+    print(f"max abs difference {np.abs(np.array(got) - wanted.numpy()).max():.3g}")
+    assert np.allclose(got, wanted.numpy(), atol=1e-6)
+    reply = classify(node.url, THREE.read_bytes(), model="colours")
+    assert {each["label"] for each in reply.json["predictions"]} == {"red", "green", "blue"}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("cut", "model.onnx is no whole ONNX model: "),
+        ("hollow", "model.savedmodel is no whole SavedModel: "),
+        ("mislabelled", "labels.txt has 2 labels, but "),
+        ("unlabelled", "its labels, names.txt, are neither there nor in "),
+        ("two", "got model.onnx (onnx), model.skops (sklearn), wanted one model"),
+        ("pickled", "model.pkl: a pickle runs the code that it holds"),
+        ("torch", "format torchscript needs torch, which cannot be imported"),
+    ],
+)
+def test_a_broken_model_says_why_and_the_others_answer(node: Running, name: str, told: str) -> None:
+    (absent,) = (each for each in ask(node.url).json["absent"] if each["name"] == name)
+    assert absent["state"] == "END"
+    assert told in absent["why"]
+    assert f"model {name} version 1 cannot be served: {absent['why']}" in node.log
