@@ -40,7 +40,7 @@ class Options(ServedModelOptions):
         "DIR-OF-ONE-MODEL] [--registry URL] [options]"
     )
 
-    longdesc = "Serves image models on this machine over HTTP."
+    longdesc = "Serves models on this machine over HTTP."
 
     examples = """\
 With no model it serves a small built-in network that reads handwritten digits:

@@ -43,6 +43,7 @@ class OnnxModel:
     """A model in its session, which several threads may run at once. Made by ``load``."""
 
     process = ""
+    problem = ""
 
     def __init__(self, session: Any, texts: frozenset[str], outputs: list[str]) -> None:
         self._session = session

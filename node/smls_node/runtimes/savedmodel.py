@@ -57,6 +57,7 @@ class SavedModel:
     """A SavedModel in its session. Made by ``load``, in a thread."""
 
     process = ""
+    problem = ""
 
     def __init__(self, session: Any, calls: Mapping[str, _Call]) -> None:
         self._session = session

@@ -52,6 +52,7 @@ class Estimator:
     """An estimator. Made by ``load``."""
 
     process = ""
+    problem = ""
 
     def __init__(self, estimator: Any, methods: tuple[str, ...], columns: tuple[str, ...]) -> None:
         self._estimator = estimator

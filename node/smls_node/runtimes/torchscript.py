@@ -24,6 +24,7 @@ class TorchScript:
     """A module on its device. Made by ``load``."""
 
     process = ""
+    problem = ""
 
     def __init__(
         self,
