@@ -66,7 +66,7 @@ def parse(text: str, path: Path) -> ModelFile:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ModelUnusable(f"{path} is no TOML file: {error}") from error
-    told: dict[str, dict[str, Any]] = {"fields": {}, "limits": {}, "device": {}}
+    told: dict[str, Any] = {"fields": {}, "limits": {}, "device": {}}
     own: dict[str, Any] = {}
     for name, value in table.items():
         if name not in KEYS:
@@ -84,7 +84,7 @@ def parse(text: str, path: Path) -> ModelFile:
             told[key.of][key.sets] = got
     if ("operator_threads" in told["fields"]) != ("runs" in told["fields"]):
         raise ModelUnusable(f"{path}: operator_threads and runs go together; give both, or neither")
-    return ModelFile(**own, **told)
+    return ModelFile(**{**own, **told})
 
 
 def _text(value: object) -> str:

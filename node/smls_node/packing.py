@@ -15,6 +15,7 @@ from attrs import frozen
 from smls import program
 from smls.errors import ModelUnusable
 from smls.wire import NAME
+from smls_node.formats import FORMATS, candidates
 
 MARK = "# Written by smls-node dockerfile, which writes over it."
 
@@ -27,7 +28,12 @@ Python from Ubuntu."""
 USER_ID = 10001
 """A number, by which Kubernetes can see that it is not root's."""
 
-EXTRAS = {".onnx": "onnx", ".skops": "sklearn", ".pt": "torch"}
+EXTRAS = {
+    suffix: kind.extra
+    for kind in FORMATS.values()
+    for suffix in kind.suffixes
+    if kind.extra != "node"
+}
 """What a model's file needs besides the node, by its suffix."""
 
 IGNORED = ".git\n**/__pycache__\n**/*.pyc\n.dockerignore\nDockerfile\n"
@@ -140,11 +146,9 @@ def _quoted(requirements: list[str]) -> str:
 
 def _is_model(folder: Path, files: list[Path]) -> bool:
     """Whether the folder is one model's: it has versions or a graph, or says how to serve them."""
-    at_top = [path for path in files if len(path.parts) == 1]
-    is_model = any(
-        path.suffix in (".pb", *EXTRAS) or path.name in ("smls.toml", "model-settings.json")
-        for path in at_top
-    )
+    at_top = [path.name for path in files if len(path.parts) == 1]
+    is_model = any(name in ("smls.toml", "model-settings.json") for name in at_top)
+    is_model = is_model or bool(candidates(path.as_posix() for path in files))
     is_model = is_model or any(each.is_dir() and each.name.isdigit() for each in folder.iterdir())
     name = folder.resolve().name
     if is_model and not NAME.fullmatch(name):

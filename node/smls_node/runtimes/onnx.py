@@ -42,8 +42,7 @@ log = Logger()
 class OnnxModel:
     """A model in its session, which several threads may run at once. Made by ``load``."""
 
-    process = ""
-    problem = ""
+    process = problem = ""
 
     def __init__(self, session: Any, texts: frozenset[str], outputs: list[str]) -> None:
         self._session = session

@@ -56,8 +56,7 @@ class _Call:
 class SavedModel:
     """A SavedModel in its session. Made by ``load``, in a thread."""
 
-    process = ""
-    problem = ""
+    process = problem = ""
 
     def __init__(self, session: Any, calls: Mapping[str, _Call]) -> None:
         self._session = session

@@ -51,8 +51,7 @@ log = Logger()
 class Estimator:
     """An estimator. Made by ``load``."""
 
-    process = ""
-    problem = ""
+    process = problem = ""
 
     def __init__(self, estimator: Any, methods: tuple[str, ...], columns: tuple[str, ...]) -> None:
         self._estimator = estimator

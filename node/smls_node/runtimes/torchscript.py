@@ -23,8 +23,7 @@ from smls_node.signature import DEFAULT, Signature
 class TorchScript:
     """A module on its device. Made by ``load``."""
 
-    process = ""
-    problem = ""
+    process = problem = ""
 
     def __init__(
         self,
