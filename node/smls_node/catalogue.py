@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from smls.errors import BadRequest, ModelNotFound
 from smls.wire import ModelRecord
@@ -27,6 +27,7 @@ class Model:
     """A loaded model, how it is run, and the workers that run it.
 
     ``task`` is what it is for, where that is known, and ``labels`` are those of its scores.
+    ``give_back`` says that its runtime is no longer needed.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Model:
     workers: Workers
     task: Task | None = None
     labels: tuple[str, ...] = ()
+    give_back: Callable[[], None] = field(default=lambda: None, eq=False)
 
     def signature(self, name: str | None = None) -> tuple[str, Signature]:
         """The signature ``name``, or the first one, with its name.

@@ -46,7 +46,10 @@ class Format:
 GRAPH = Format("graph", "tensorflow", "tensorflow", "node")
 """A frozen GraphDef, as label_image takes it."""
 
-FORMATS = {each.name: each for each in (GRAPH,)}
+PYTHON = Format("python", "python", "numpy", "node")
+"""A class of the user's own."""
+
+FORMATS = {each.name: each for each in (GRAPH, PYTHON)}
 
 
 def load(settings: ModelSettings, *, operator_threads: int, runs: int) -> Runtime:
@@ -63,9 +66,13 @@ def load(settings: ModelSettings, *, operator_threads: int, runs: int) -> Runtim
 def format_of(settings: ModelSettings) -> Format:
     """The format that the settings name, a frozen graph where they name none.
 
-    :raises ModelUnusable: where there is none of that name.
+    :raises ModelUnusable: where there is none of that name, or it needs a class and none is named.
     """
-    name = settings.format or GRAPH.name
+    name = PYTHON.name if settings.implementation else settings.format or GRAPH.name
+    if name == PYTHON.name and not settings.implementation:
+        raise ModelUnusable(
+            f"{settings.path}: implementation: got none, wanted module.Class, which python needs"
+        )
     if name not in FORMATS:
         raise ModelUnusable(
             f"{settings.path}: format: got {name!r}, wanted one of {', '.join(FORMATS)}"

@@ -43,13 +43,22 @@ class Limits:
 
 
 @frozen
+class Document:
+    """A model's settings file as it was read."""
+
+    path: Path
+    text: str
+
+
+@frozen
 class ModelSettings:
     """One model: where it lies, in which format, its labels and how to feed it.
 
     ``path`` is a file or a folder, as the format has it; ``format`` is one of
     ``smls_node.formats``, found from what lies there where it is empty. What is ``None`` is
     looked for in the model, measured, or has a default that depends on the others. ``limits``
-    are those of its batches and their queue.
+    are those of its batches and their queue. ``implementation`` names a class of the user's own,
+    as ``module.Class``, which may see the whole ``document``.
     """
 
     path: Path
@@ -66,3 +75,5 @@ class ModelSettings:
     operator_threads: int | None = None
     runs: int | None = None
     limits: Limits = field(factory=Limits)
+    implementation: str = ""
+    document: Document | None = None

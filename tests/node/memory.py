@@ -82,6 +82,7 @@ class Named:
             threads,
             image_task(signatures) or text_task(signatures) or table_task(signatures),
             ("dark", "bright") if image_task(signatures) else (),
+            self.runtime.unload,
         )
 
 

@@ -40,7 +40,8 @@ class Runtime(Protocol):
 
     @property
     def example(self) -> Tensors:
-        """One row for the first signature, to warm up and to measure with."""
+        """One row for the first signature, to warm up and to measure with; empty where nobody
+        knows what the model takes."""
         ...
 
     @property
