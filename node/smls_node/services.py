@@ -6,7 +6,7 @@
     from smls_node import services
 
     digits = services.get("digits", path="models/digits")
-    digits.run(Path("three.jpg").read_bytes())      # [("three", 0.99), …]
+    digits.run(Path("three.jpg").read_bytes())      # [("3", 0.99), …]
 
 The same name and configuration give the same object, which is loaded once.
 """
