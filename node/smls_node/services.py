@@ -65,7 +65,7 @@ def get(name: str, *, path: str | PathLike[str], **options: Any) -> Service:
         raise ModelUnusable(f"{settings.path}: there is no such file")
     means = _means()
     key = "service", settings.labels, loading.key_of(settings, means)
-    return OBJECTS.get(key, lambda: Service(loading.load(settings, means, serving=True), key))
+    return OBJECTS.get(key, lambda: Service(loading.load(settings, means), key))
 
 
 class Service:
@@ -178,6 +178,7 @@ def _means() -> loading.Means:
         time.monotonic,
         lambda call, *given: call(*given),
         factory=OBJECTS,
+        may_measure=False,
     )
 
 

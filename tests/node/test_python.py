@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from itertools import count
@@ -16,7 +17,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, globalLogPublisher
 
-from smls.errors import BadRequest, ModelUnusable, NodeFault, SmlsError
+from smls.errors import BadRequest, DeadlineExceeded, ModelUnusable, NodeFault, SmlsError
 from smls.tensors import Tensors
 from smls_node import loading, repository
 from smls_node.catalogue import Catalogue, Model
@@ -54,10 +55,11 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.loaded: list[Model] = []
+        self.now = 0.0
         ticks = count()
 
         def seconds() -> float:
-            return next(ticks) / 1000
+            return self.now + next(ticks) / 1000
 
         self.means = loading.Means(
             path / "findings", Pools(), seconds, lambda call, *given: call(*given)
@@ -426,3 +428,50 @@ def test_errors_are_smls_errors_alone(folder: Folder) -> None:
     with pytest.raises(SmlsError) as raised:
         folder.ask(folder.load(code), x=np.array(7))
     assert raised.value.retry_after_seconds == 3.0
+
+
+def test_a_hang_is_answered_at_its_deadline_and_others_go_on(folder: Folder) -> None:
+    code = """
+    import threading
+
+    HUNG, GO_ON = threading.Event(), threading.Event()
+
+    class MyKulModel:
+        def predict(self, x: int) -> int:
+            HUNG.set()
+            GO_ON.wait(60)
+            return x
+    """
+    hangs, usual = folder.load(code, "hangs"), folder.load(SIMILAR, "usual")
+    hangs.workers.start()
+    answers: list[Any] = []
+    folder.begin(hangs, x=np.array(1)).addBoth(answers.append)
+    own: Any = hangs.runtime
+    user = sys.modules[type(own._model).__module__]
+    assert user.HUNG.wait(20)
+    assert folder.ask(usual, docs=["a", "a"])["output-0"].tolist() == [1.0]
+    assert not answers
+    folder.now = 60.0
+    folder.serving.expire()
+    (answer,) = answers
+    assert answer.check(DeadlineExceeded)
+    assert not hangs.workers.stop(0.01)
+    user.GO_ON.set()
+    assert hangs.workers.stop(20.0)
+
+
+def test_what_a_class_prints_and_logs_goes_through(
+    folder: Folder, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    code = """
+    import logging
+
+    class MyKulModel:
+        def predict(self, x: int) -> int:
+            print("printed", x)
+            logging.getLogger(__name__).info("logged %s", x)
+            return x
+    """
+    folder.ask(folder.load(code), x=np.array(7))
+    assert capsys.readouterr().out == "printed 7\n"
+    assert "logged 7" in caplog.messages

@@ -9,6 +9,7 @@ ones run in the workers' threads.
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +23,7 @@ from smls_node import machine
 from smls_node.modelfile import described
 from smls_node.pymodel import InferenceRequest, MLModel, ModelSettings, decode_args
 from smls_node.pymodel.arguments import Binding, binding_of
-from smls_node.pymodel.modules import Modules
+from smls_node.pymodel.modules import ROOT, Modules
 from smls_node.pymodel.thread import ModelThread
 from smls_node.settings import ModelSettings as Settings
 from smls_node.signature import DEFAULT, Signature
@@ -87,6 +88,7 @@ def load(settings: Settings, *, operator_threads: int = 0, runs: int = 1) -> Pyt
 
     :raises ModelUnusable: naming the class and what failed; its traceback is in the log.
     """
+    logging.getLogger(ROOT).setLevel(logging.INFO)
     own = _own_settings(settings)
     beside = [settings.document.path.parent] if settings.document else []
     modules = Modules(list(dict.fromkeys([settings.path, *beside])))

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""A node that serves classes of users' own, as a process."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from smls_node import services
+from tests.integration.fleet import ask
+from tests.processes import LOCAL, ROOT, running, until
+
+EXAMPLE = ROOT / "examples" / "document-similarity"
+
+TALKS = """
+import logging
+
+class Talks:
+    def load(self):
+        print("printed while loading, {word}")
+        logging.getLogger(__name__).info("logged while loading, {word}")
+
+    def predict(self, x: int) -> int:
+        return x
+
+    def unload(self):
+        print("printed while unloading, {word}")
+"""
+
+
+def put(folder: Path, code: str, kind: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "model-settings.json").write_text(json.dumps({"implementation": f"code.{kind}"}))
+    (folder / "code.py").write_text(code)
+
+
+def test_the_example_answers_in_ones_own_process() -> None:
+    similarity = services.get("doc-sim-model", path=EXAMPLE)
+    near = similarity.run(["dolls and films", "a film of a doll"]).item()
+    far = similarity.run(["dolls and films", "the atomic bomb"]).item()
+    assert 0 <= far < near < similarity.run(["same", "same"]).item() < 1.001
+    similarity.give_back()
+
+
+def test_the_example_is_served_as_one_folder(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE, tmp_path / "similarity_model")
+    (tmp_path / "similarity_model" / "settings.json").write_text('{"http_port": 1}')
+    with running("smls-node", *LOCAL, tmp_path / "similarity_model") as node:
+        (model,) = ask(node.url).json["models"]
+        assert (model["name"], model["version"]) == ("doc-sim-model", "1")
+
+
+def test_broken_ones_leave_the_others_serving_and_changed_ones_are_served_anew(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path / "talks", TALKS.format(word="once"), "Talks")
+    put(tmp_path / "broken", "import nowhere_at_all", "Broken")
+    put(tmp_path / "fails", "class Fails:\n    load = predict = lambda self: 1 // 0", "Fails")
+    with running("smls-node", *LOCAL, "--models", tmp_path) as node:
+        about = ask(node.url).json
+        assert [each["name"] for each in about["models"]] == ["talks"]
+        why = {each["name"]: each["why"] for each in about["absent"]}
+        assert "import failed: ModuleNotFoundError: No module named 'nowhere" in why["broken"]
+        assert "load failed: ZeroDivisionError" in why["fails"]
+        assert "Traceback" not in json.dumps(about)
+        put(tmp_path / "talks", TALKS.format(word="again"), "Talks")
+        until(lambda: "printed while unloading, once" in node.output)
+        (model,) = ask(node.url).json["models"]
+        assert "process" in model["process"]
+        logged = node.log
+    assert "logged while loading, once" in logged
+    assert re.search(r"Traceback[^$]*code\.py[^$]*nowhere_at_all", logged)
+    assert "ZeroDivisionError" in logged
