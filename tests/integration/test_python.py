@@ -19,7 +19,6 @@ import logging
 
 class Talks:
     def load(self):
-        print("printed while loading, {word}")
         logging.getLogger(__name__).info("logged while loading, {word}")
 
     def predict(self, x: int) -> int:
@@ -27,6 +26,7 @@ class Talks:
 
     def unload(self):
         print("printed while unloading, {word}")
+        logging.getLogger(__name__).info("logged while unloading, {word}")
 """
 
 
@@ -66,10 +66,15 @@ def test_broken_ones_leave_the_others_serving_and_changed_ones_are_served_anew(
         assert "load failed: ZeroDivisionError" in why["fails"]
         assert "Traceback" not in json.dumps(about)
         put(tmp_path / "talks", TALKS.format(word="again"), "Talks")
-        until(lambda: "printed while unloading, once" in node.output)
+        until(lambda: "logged while unloading, once" in node.log)
         (model,) = ask(node.url).json["models"]
-        assert "process" in model["process"]
-        logged = node.log
+        assert "loaded while others were served" in model["process"]
+        status, printed, logged = node.stop()
+    assert status == 0
+    assert printed.splitlines() == [
+        "printed while unloading, once",
+        "printed while unloading, again",
+    ]
     assert "logged while loading, once" in logged
     assert re.search(r"Traceback[^$]*code\.py[^$]*nowhere_at_all", logged)
     assert "ZeroDivisionError" in logged

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from smls.errors import BadRequest, ModelUnusable
-from smls_node import embedded, services
+from smls_node import embedded, serverfile, services
+from smls_node.modelfile import KEYS
 from smls_node.services import Service
-from tests.processes import ROOT
+from tests.processes import ROOT, environment
 
 ENCODER = """
 import numpy as np
@@ -136,3 +138,28 @@ def test_importing_the_package_is_light_and_its_names_are_there() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[] False False\n"
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/python-models.md", "examples/document-similarity/README.md"]
+)
+def test_the_documented_program_runs(page: str) -> None:
+    (program,) = re.findall(
+        r"^```python\n(from smls_node import services\n.*?)^```",
+        (ROOT / page).read_text(),
+        re.M | re.S,
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        check=True,
+    )
+    assert 0 < float(done.stdout.strip("[]\n")) < 1
+
+
+def test_every_key_of_the_settings_is_documented() -> None:
+    told = "".join((ROOT / "docs" / name).read_text() for name in ("node.md", "python-models.md"))
+    assert [key for key in (*KEYS, *serverfile.KEYS) if f"`{key}`" not in told] == []
