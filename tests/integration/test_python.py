@@ -6,9 +6,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
+
 from smls_node import services
+from smls_node.pymodel import StringCodec
 from tests.integration.fleet import ask
 from tests.processes import LOCAL, ROOT, running, until
 
@@ -50,6 +54,23 @@ def test_the_example_is_served_as_one_folder(tmp_path: Path) -> None:
     with running("smls-node", *LOCAL, tmp_path / "similarity_model") as node:
         (model,) = ask(node.url).json["models"]
         assert (model["name"], model["version"]) == ("doc-sim-model", "1")
+        (line,) = re.findall(r"^curl .*", (EXAMPLE / "README.md").read_text(), re.MULTILINE)
+        asked = line.replace("http://127.0.0.1:8501", node.url.rstrip("/"))
+        answer = json.loads(subprocess.run(["sh", "-c", asked], capture_output=True).stdout)
+        (output,) = answer["outputs"]
+        assert (output["name"], output["shape"], output["datatype"]) == ("output-0", [1], "FP64")
+        assert 0 < output["data"][0] < 1
+        url = f"{node.url.rstrip('/')}/v2/models/doc-sim-model"
+        (told,) = ask(url).json["inputs"]
+        assert told == {"name": "docs", "datatype": "BYTES", "shape": [-1]}
+        # As the guide's client sends it.
+        docs = StringCodec.encode_input(name="docs", payload=["a b", "a b"], use_bytes=False)
+        reply = ask(f"{url}/infer", json.dumps({"inputs": [docs.dict()]}).encode())
+        assert reply.json["outputs"][0]["data"] == [pytest.approx(1.0)]
+        docs.name = "texts"
+        reply = ask(f"{url}/infer", json.dumps({"inputs": [docs.dict()]}).encode())
+        assert reply.status == 400
+        assert reply.json == {"error": "inputs: got 'texts', wanted docs: list[str]"}
 
 
 def test_broken_ones_leave_the_others_serving_and_changed_ones_are_served_anew(

@@ -23,6 +23,7 @@ class Parameters:
 
     def __init__(
         self,
+        /,
         content_type: str | None = None,
         headers: Mapping[str, Any] | None = None,
         **more: Any,

@@ -25,6 +25,7 @@ from smls_node.pymodel import InferenceRequest, MLModel, ModelSettings, decode_a
 from smls_node.pymodel.arguments import Binding, binding_of
 from smls_node.pymodel.modules import ROOT, Modules
 from smls_node.pymodel.thread import ModelThread
+from smls_node.runtimes import Runtime
 from smls_node.settings import ModelSettings as Settings
 from smls_node.signature import DEFAULT, Signature
 
@@ -40,6 +41,7 @@ class PythonModel:
     """A loaded object of a user's class. Made by ``load``."""
 
     process = ""
+    problem = None
     example: Tensors = {}
 
     def __init__(
@@ -83,7 +85,7 @@ class PythonModel:
         machine.give_back_memory()
 
 
-def load(settings: Settings, *, operator_threads: int = 0, runs: int = 1) -> PythonModel:
+def load(settings: Settings, *, operator_threads: int = 0, runs: int = 1) -> Runtime:
     """The object of the class that ``settings.implementation`` names, after its ``load``.
 
     :raises ModelUnusable: naming the class and what failed; its traceback is in the log.
