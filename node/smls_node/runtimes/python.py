@@ -40,8 +40,7 @@ log = Logger()
 class PythonModel:
     """A loaded object of a user's class. Made by ``load``."""
 
-    process = ""
-    problem = None
+    process = problem = ""
     example: Tensors = {}
 
     def __init__(
