@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import textwrap
 from collections.abc import Callable
@@ -33,7 +34,9 @@ def begin(stream: TextIO, log_format: str = "text", name: str = "") -> None:
     """Send this process's log to ``stream``, from ``info`` up, in one of ``FORMATS``.
 
     ``name`` stands in front of each line, or is a field of it, for one of several processes that
-    log to one stream. Called by a program's ``main`` alone: importing smls configures no logging.
+    log to one stream. What libraries and users' models tell Python's own ``logging`` is sent too,
+    from the levels that their loggers have. Called by a program's ``main`` alone: importing smls
+    configures no logging.
     """
     line = json_line if log_format == "json" else text_line
     formatter: Callable[[LogEvent], str] = partial(line, name=name) if name else line
@@ -42,6 +45,19 @@ def begin(stream: TextIO, log_format: str = "text", name: str = "") -> None:
     levels.setLogLevelForNamespace("log_legacy", LogLevel.warn)
     observer: ILogObserver = FilteringLogObserver(FileLogObserver(stream, formatter), [levels])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    if not logging.getLogger().handlers:
+        logging.getLogger().addHandler(_Standard())
+
+
+class _Standard(logging.Handler):
+    """Hands a record of Python's own ``logging`` on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = LogLevel.info
+        for least, name in ((logging.WARNING, "warn"), (logging.ERROR, "error")):
+            if record.levelno >= least:
+                level = LogLevel.levelWithName(name)
+        Logger(namespace=record.name).emit(level, "{message}", message=self.format(record))
 
 
 def fault(log: Logger, failure: Failure) -> NodeFault:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import sys
@@ -183,6 +184,9 @@ def main(
         sys.exit(_complain(command, error.message, 2))
     log.begin(sys.stderr, options["log-format"], name)
     raise_file_limit()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a model prints is to be seen when it prints it.
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         service = make_service(options)
         service.startService()

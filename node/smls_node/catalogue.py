@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from smls.errors import BadRequest, ModelNotFound
 from smls.wire import ModelRecord
@@ -27,7 +27,8 @@ class Model:
     """A loaded model, how it is run, and the workers that run it.
 
     ``task`` is what it is for, where that is known, and ``labels`` are those of its scores.
-    ``load_seconds`` is how long it took to load.
+    ``load_seconds`` is how long it took to load; ``give_back`` says that its runtime is no longer
+    needed.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Model:
     task: Task | None = None
     labels: tuple[str, ...] = ()
     load_seconds: float = 0.0
+    give_back: Callable[[], None] = field(default=lambda: None, eq=False)
 
     def signature(self, name: str | None = None) -> tuple[str, Signature]:
         """The signature ``name``, or the first one, with its name.

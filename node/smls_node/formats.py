@@ -77,7 +77,12 @@ SKLEARN = Format("sklearn", "sklearn", "skops", "sklearn", (".skops", ".joblib",
 
 TORCHSCRIPT = Format("torchscript", "torchscript", "torch", "torch", (".pt", ".torchscript"))
 
-FORMATS = {each.name: each for each in (GRAPH, SAVED_MODEL, KERAS, ONNX, SKLEARN, TORCHSCRIPT)}
+PYTHON = Format("python", "python", "numpy", "node")
+"""A class of the user's own, which settings name."""
+
+FORMATS = {
+    each.name: each for each in (GRAPH, SAVED_MODEL, KERAS, ONNX, SKLEARN, TORCHSCRIPT, PYTHON)
+}
 
 _PARTS = frozenset({"saved_model.pb", "fingerprint.pb", "keras_metadata.pb"})
 """What looks like a graph and is a part of a SavedModel."""
@@ -139,6 +144,8 @@ def located(settings: ModelSettings) -> ModelSettings:
     path = settings.path
     if not path.exists():
         raise ModelUnusable(f"{path}: there is no such file")
+    if settings.implementation or settings.format == PYTHON.name:
+        return settings
     if settings.format and (settings.format not in FORMATS or not path.is_dir()):
         return settings
     if path.is_dir():
@@ -161,10 +168,15 @@ def load(settings: ModelSettings, *, operator_threads: int, runs: int) -> Any:
 def format_of(settings: ModelSettings) -> Format:
     """The format that the settings name.
 
-    :raises ModelUnusable: where there is none of that name.
+    :raises ModelUnusable: where there is none of that name, or it needs a class and none is named.
     """
-    _check_name(settings.path, settings.format)
-    return FORMATS[settings.format]
+    name = PYTHON.name if settings.implementation else settings.format
+    if name == PYTHON.name and not settings.implementation:
+        raise ModelUnusable(
+            f"{settings.path}: implementation: got none, wanted module.Class, which python needs"
+        )
+    _check_name(settings.path, name)
+    return FORMATS[name]
 
 
 def _check_name(place: Path, name: str) -> None:

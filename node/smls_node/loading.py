@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from twisted.logger import Logger
 
 from smls.errors import ModelUnusable, SmlsError
@@ -20,12 +20,14 @@ from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
-from smls_node.formats import GRAPH, format_of, located
+from smls_node.factory import Factory, stamp
+from smls_node.formats import GRAPH, PYTHON, format_of, located
 from smls_node.joining import Runner
 from smls_node.labels import read_labels
+from smls_node.modelfile import counts
 from smls_node.pools import Pools
 from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
-from smls_node.settings import ModelSettings
+from smls_node.settings import Limits, ModelSettings
 from smls_node.tables import table_task
 from smls_node.tasks import ImageTask, image_task
 from smls_node.texts import text_task
@@ -44,13 +46,27 @@ EMBEDDED = ModelSettings(embedded.GRAPH, embedded.LABELS, name="digits")
 class Means:
     """What loading needs besides the model: where findings are kept, the processes that there
     are for TensorFlow, and what workers are made of (``Workers``). ``accelerate`` says which
-    engine is to be tried: ``auto``, one's name, or ``off``."""
+    engine is to be tried: ``auto``, one's name, or ``off``. ``factory`` keeps what is loaded.
+    Where nothing ``may_measure``, models are run as most run best."""
 
     findings: Path
     pools: Pools
     seconds: Callable[[], float]
     wake: Callable[..., Any]
     accelerate: str = "off"
+    factory: Factory = field(factory=Factory)
+    may_measure: bool = True
+
+
+@frozen
+class _Opened:
+    """A runtime and how it is run, as the factory keeps it."""
+
+    runtime: Runtime
+    arrangement: Arrangement
+
+    def unload(self) -> None:
+        self.runtime.unload()
 
 
 def named_or_embedded(options: Any) -> tuple[ModelSettings, ...]:
@@ -82,17 +98,16 @@ def load(
     labels = read_labels(settings.labels) if settings.labels else ()
     name = settings.name or _name_of(settings)
     settings = located(settings)
-    if format_of(settings) is GRAPH:
-        runtime, arrangement = _graph(settings, means, serving, served)
-    else:
-        runtime, arrangement = _opened(settings, means, serving)
+    key = key_of(settings, means)
+    opened = means.factory.get(key, lambda: _open(settings, means, serving, served))
+    runtime, arrangement = opened.runtime, opened.arrangement
     task = image_task(
         runtime.signatures, settings.mean, settings.std, settings.height, settings.width
     )
     try:
         _check_labels(settings, labels, task)
     except ModelUnusable:
-        runtime.unload()
+        means.factory.give_back(key)
         raise
     batches = any(signature.batches for signature in runtime.signatures.values())
     limits = settings.limits if batches else evolve(settings.limits, max_batch_size=1)
@@ -108,7 +123,24 @@ def load(
         workers,
         task if labels else text_task(runtime.signatures) or table_task(runtime.signatures),
         labels,
+        give_back=lambda: means.factory.give_back(key),
     )
+
+
+def key_of(settings: ModelSettings, means: Means) -> Hashable:
+    """What is the same for two that can be one object: a class of the user's own may see all."""
+    own = settings.document
+    if settings.implementation:
+        files = stamp(settings.path, counts), own and stamp(own.path)
+        return "runtime", evolve(settings, labels=None), files
+    seen = evolve(settings, labels=None, limits=Limits())
+    return "runtime", seen, stamp(settings.path), means.accelerate
+
+
+def _open(settings: ModelSettings, means: Means, serving: bool, served: Model | None) -> _Opened:
+    if format_of(settings) is GRAPH:
+        return _Opened(*_graph(settings, means, serving, served))
+    return _Opened(*_opened(settings, means, serving))
 
 
 def _check_labels(settings: ModelSettings, labels: Sequence[str], task: ImageTask | None) -> None:
@@ -158,17 +190,28 @@ def _graph(
 
 def _opened(settings: ModelSettings, means: Means, serving: bool) -> tuple[Runtime, Arrangement]:
     """The model of any other format, run as told or as most models run best."""
+    kind = format_of(settings)
     found = _told(settings) or tuning.usual(machine.cores())
+    if kind is PYTHON:
+        found = _own(settings, found)
     how = {"operator_threads": found.operator_threads, "runs": found.runs}
     if serving:
         return means.pools.load_beside(formats.load, settings, **how), found
-    if format_of(settings).is_pooled:
+    if kind.is_pooled:
         runtime = means.pools.load(formats.load, settings, found.operator_threads, found.runs)
     else:
         runtime = formats.load(settings, **how)
-    if not runtime.example:
+    if not runtime.example or not means.may_measure:
         return runtime, found
     return runtime, evolve(found, anchors=tuple(tuning.sizes_of(runtime, found.runs).items()))
+
+
+def _own(settings: ModelSettings, found: Arrangement) -> Arrangement:
+    """How a class of the user's own is run: its code need not be safe for threads, and nothing is
+    decoded beside its runs."""
+    if settings.runs is None:
+        return Arrangement(1, 1, 1, why="a class of the user's own")
+    return evolve(found, workers=found.runs)
 
 
 def _found(
@@ -177,7 +220,7 @@ def _found(
     told = _told(settings)
     if told is not None:
         return told
-    if not serving:
+    if means.may_measure and not serving:
         return tuning.arrangement_for(files, means.findings)
     found = tuning.known(files, means.findings)
     if found is not None:

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""``smls.toml``: what the operator says of a model, in the model's own folder."""
+"""``smls.toml`` or ``model-settings.json``: what is said of a model, in the model's own folder.
+
+Both take the same keys: ours, and those of MLServer's ``model-settings.json``.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -13,23 +18,47 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from smls.errors import ModelUnusable
+from smls.tensors import DATATYPES
 from smls.wire import NAME
-from smls_node.settings import ModelSettings, Tensor, device_name
+from smls_node.settings import Document, ModelSettings, Tensor, device_name
 from smls_node.versions import MAX_VERSION, Policy, policy_from
 
 NAMED = "smls.toml"
 """What the file is called."""
+
+DESCRIBED = "model-settings.json"
+"""What MLServer's users call it."""
+
+FILES = (NAMED, DESCRIBED)
+
+
+def counts(name: str) -> bool:
+    """Whether a file in the folder of a user's own class makes another model of it: its code and
+    its settings do. What else lies there may be the model's own to write.
+    """
+    return name.endswith(".py") or name in FILES
+
+
+IMPLEMENTATIONS = {
+    "mlserver_sklearn.SKLearnModel": "sklearn",
+    "mlserver_onnx.OnnxModel": "onnx",
+}
+"""MLServer's own classes for a library, and the format that we run in their place."""
 
 
 @frozen
 class ModelFile:
     """What was said. ``labels`` is the name of the labels' file; ``version_labels`` gives the
     version that each label stands for; ``fields``, ``limits`` and ``device`` are those of
-    ``ModelSettings``, of its ``Limits`` and of its ``Device``."""
+    ``ModelSettings``, of its ``Limits`` and of its ``Device``. ``name`` and ``version`` stand for
+    those that the folders tell; ``uri`` is where the model's files are."""
 
     policy: Policy = field(factory=Policy)
     version_labels: Mapping[str, str] = field(factory=dict)
     labels: str | None = None
+    name: str | None = None
+    version: str | None = None
+    uri: str | None = None
     fields: Mapping[str, Any] = field(factory=dict)
     limits: Mapping[str, Any] = field(factory=dict)
     device: Mapping[str, Any] = field(factory=dict)
@@ -48,12 +77,13 @@ class ModelFile:
 class _Key:
     """What a key takes, for people, and how it is read: a ``ValueError`` refuses the value.
 
-    ``sets`` is the attribute that it sets, and ``of`` which of ``ModelFile``'s mappings has it.
+    ``sets`` is the attribute that it sets, and ``of`` which of ``ModelFile``'s mappings has it;
+    ``None`` is for keys that are for a class of the user's own, or that nothing here depends on.
     """
 
     wanted: str
     read: Callable[[Any], Any]
-    sets: str = ""
+    sets: str | None = ""
     of: str = "fields"
 
 
@@ -62,10 +92,7 @@ def parse(text: str, path: Path) -> ModelFile:
 
     :raises ModelUnusable: naming the file, the key, what was got and what was wanted.
     """
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ModelUnusable(f"{path} is no TOML file: {error}") from error
+    table = described(text, path)
     told: dict[str, Any] = {"fields": {}, "limits": {}, "device": {}}
     own: dict[str, Any] = {}
     for name, value in table.items():
@@ -78,13 +105,42 @@ def parse(text: str, path: Path) -> ModelFile:
             got = key.read(value)
         except ValueError:
             raise ModelUnusable(f"{path}: {name}: got {value!r}, wanted {key.wanted}") from None
-        if not key.sets:
+        if isinstance(got, _Own):
+            own.update(got)
+        elif key.sets is None:
+            continue
+        elif not key.sets:
             own["policy" if name == "versions" else name] = got
         else:
             told[key.of][key.sets] = got
-    if ("operator_threads" in told["fields"]) != ("runs" in told["fields"]):
+    fields = told["fields"]
+    if fields.get("implementation") in IMPLEMENTATIONS:
+        fields["format"] = IMPLEMENTATIONS[fields.pop("implementation")]
+    elif "implementation" in fields:
+        fields["document"] = Document(path, text)
+    if ("operator_threads" in fields) != ("runs" in fields):
         raise ModelUnusable(f"{path}: operator_threads and runs go together; give both, or neither")
     return ModelFile(**{**own, **told})
+
+
+def described(text: str, path: Path) -> Mapping[str, Any]:
+    """The keys and values of ``text``, the file at ``path``, as they stand there.
+
+    :raises ModelUnusable: naming the file, where it is malformed.
+    """
+    try:
+        table = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ModelUnusable(f"{path} is no TOML file: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelUnusable(f"{path} is no JSON file: {error}") from error
+    if not isinstance(table, dict):
+        raise ModelUnusable(f"{path}: got {type(table).__name__}, wanted an object with keys")
+    return table
+
+
+class _Own(dict[str, Any]):
+    """Attributes of ``ModelFile`` that one key sets."""
 
 
 def _text(value: object) -> str:
@@ -140,7 +196,10 @@ def _version_labels(value: object) -> dict[str, str]:
     return {label: str(_whole(number, 0, MAX_VERSION)) for label, number in value.items()}
 
 
-def _policy(value: object) -> Policy:
+def _policy(value: object) -> Any:
+    """MLServer has the versions of the libraries that a model was made with under this key."""
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return _Own()
     return policy_from(_text(value))
 
 
@@ -168,19 +227,60 @@ def _device(value: object) -> str:
 
 
 def _tensors(value: object) -> tuple[Tensor, ...]:
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list):
         raise ValueError
     return tuple(map(_tensor, value))
 
 
 def _tensor(value: object) -> Tensor:
-    if not isinstance(value, dict) or not value.keys() <= {"name", "datatype", "shape"}:
+    """As the Open Inference Protocol describes it; MLServer's may have parameters besides."""
+    if not isinstance(value, dict) or not value.keys() <= {*_TENSOR}:
         raise ValueError
-    shape = value.get("shape")
-    if not isinstance(shape, list):
+    shape, datatype = value.get("shape"), _text(value.get("datatype"))
+    if not isinstance(shape, list) or datatype not in DATATYPES:
         raise ValueError
-    sides = tuple(_whole(side, -1, 2**31) for side in shape)
-    return Tensor(_text(value.get("name")), _text(value.get("datatype")), sides)
+    sides = tuple(_whole(side, -1, 2**63) for side in shape)
+    return Tensor(_text(value.get("name")), datatype, sides)
+
+
+_TENSOR = ("name", "datatype", "shape", "parameters")
+
+
+def _name(value: object) -> str:
+    name = _text(value)
+    if not NAME.fullmatch(name):
+        raise ValueError
+    return name
+
+
+def _implementation(value: object) -> str:
+    name = _text(value)
+    is_foreign = name.startswith("mlserver") and name not in IMPLEMENTATIONS
+    if is_foreign or not re.fullmatch(r"[\w-]+(\.[\w-]+)*\.[^\W\d]\w*", name):
+        raise ValueError
+    return name
+
+
+def _model_parameters(value: object) -> _Own:
+    if not isinstance(value, dict) or not isinstance(value.get("extra") or {}, dict):
+        raise ValueError
+    own = _Own()
+    if value.get("uri") is not None:
+        own["uri"] = _text(value["uri"])
+    if value.get("version") is not None:
+        own["version"] = _name(str(value["version"]))
+    for key in ("format", "content_type"):
+        if value.get(key) is not None:
+            _text(value[key])
+    return own
+
+
+def _anything(value: object) -> None: ...
+
+
+def _batch_size(value: object) -> int | None:
+    """MLServer's 0 is its default, which leaves it to the model."""
+    return _whole(value, 0, 100_000) or None
 
 
 def _counted(least: int, most: int, sets: str, of: str = "fields") -> _Key:
@@ -209,7 +309,7 @@ KEYS: dict[str, _Key] = {
     "labels": _Key("the name of a file in the model's or the version's folder", _file_name),
     "operator_threads": _counted(0, 1024, "operator_threads"),
     "runs": _counted(1, 1024, "runs"),
-    "max_batch_size": _counted(1, 100_000, "max_batch_size", "limits"),
+    "max_batch_size": _Key("a whole number 0-100000", _batch_size, "max_batch_size", "limits"),
     "max_queue_delay": _Key("seconds, 0 or more", _seconds, "max_queue_delay", "limits"),
     "allowed_batch_sizes": _Key(
         "whole numbers such as [1, 4, 16]", _sizes, "allowed_batch_sizes", "limits"
@@ -217,6 +317,22 @@ KEYS: dict[str, _Key] = {
     "max_queue_size": _counted(1, 10**7, "max_queue_size", "limits"),
     "max_queue_bytes": _counted(1, 10**15, "max_queue_bytes", "limits"),
     "versions": _Key('"latest:N", "all" or "specific:1,3"', _policy),
+    "name": _Key(f"a name like {NAME.pattern}", _name),
+    "implementation": _Key(
+        '"module.Class" of a module in the folder, or '
+        + " or ".join(f'"{name}"' for name in IMPLEMENTATIONS),
+        _implementation,
+        "implementation",
+    ),
+    "parameters": _Key(
+        'an object such as {"uri": "./model.joblib", "version": "1", "extra": {}}',
+        _model_parameters,
+    ),
+    "max_batch_time": _Key("seconds, 0 or more", _seconds, "max_queue_delay", "limits"),
+    **{
+        key: _Key("anything", _anything, None)
+        for key in ("platform", "parallel_workers", "warm_workers", "cache_enabled", "$schema")
+    },
     "version_labels": _Key(
         "versions by label, such as {stable = 2, canary = 3}, 32 at most", _version_labels
     ),

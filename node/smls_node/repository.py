@@ -22,7 +22,7 @@ from attrs import evolve, field, frozen
 from smls.errors import ModelUnusable
 from smls.wire import NAME
 from smls_node.formats import GRAPH, candidates, recognised
-from smls_node.modelfile import NAMED, ModelFile, parse
+from smls_node.modelfile import FILES, NAMED, ModelFile, counts, parse
 from smls_node.settings import ModelSettings
 from smls_node.versions import MAX_VERSION, Edition
 
@@ -50,7 +50,7 @@ class Part:
 @frozen
 class File:
     """A file as a look finds it, by its name relative to the folder looked at; ``text`` is read
-    of a model's ``smls.toml`` alone."""
+    of a model's settings file alone."""
 
     name: str
     size: int = 0
@@ -91,7 +91,8 @@ def check(sources: Iterable[Source]) -> None:
         if source.is_model and not _is_model(source.path):
             raise ModelUnusable(
                 f"{source.path} holds neither versions (folders named by numbers) nor a model "
-                f"of a known format; where it is a folder of models: --models {source.path}"
+                f"of a known format nor {' or '.join(FILES)}; where it is a folder of models: "
+                f"--models {source.path}"
             )
 
 
@@ -129,7 +130,7 @@ def settle(settled: Parts, before: Seen, now: Seen) -> Parts:
 def wanted(
     parts: Parts, sources: Sequence[Source], defaults: ModelSettings, taken: Iterable[str] = ()
 ) -> Wanted:
-    """What is wanted of what lies there, with ``defaults`` for what no ``smls.toml`` says.
+    """What is wanted of what lies there, with ``defaults`` for what no settings file says.
 
     A model whose name is ``taken``, or that lies in an earlier source too, is not served.
     """
@@ -138,7 +139,8 @@ def wanted(
     notes: list[str] = []
     owners: dict[str, Path] = {}
     for model in _in_order(parts, sources):
-        name = model.name
+        told, problem = _told(model, parts)
+        name = told.name or model.name
         if NAME.fullmatch(name) is None:
             notes.append(f"{model} is not served: got {name!r}, wanted a name like {NAME.pattern}")
         elif name in taken:
@@ -147,29 +149,37 @@ def wanted(
             notes.append(f"{model} is not served: {owners[name]} is model {name} already")
         else:
             owners[name] = model
-            found = _model(model, parts, evolve(defaults, name=name))
+            found = _model(model, told, problem, parts, evolve(defaults, name=name))
             editions += found.editions
             notes += found.notes
             labels.update(found.labels)
     return Wanted(tuple(editions), labels, tuple(notes))
 
 
-def _model(model: Path, parts: Parts, defaults: ModelSettings) -> Wanted:
-    own = parts[Part(model)]
-    told, problem = ModelFile(), ""
+def _told(model: Path, parts: Parts) -> tuple[ModelFile, str]:
+    """What the model's settings file says, and what is wrong with it."""
+    files = [file for file in parts[Part(model)] if file.name in FILES]
+    if len(files) > 1:
+        return ModelFile(), f"{model}: got {' and '.join(FILES)}, wanted one of them"
     try:
-        told = next((parse(file.text, model / NAMED) for file in own if file.name == NAMED), told)
+        return next((parse(file.text, model / file.name) for file in files), ModelFile()), ""
     except ModelUnusable as error:
-        problem = error.message
+        return ModelFile(), error.message
+
+
+def _model(
+    model: Path, told: ModelFile, problem: str, parts: Parts, defaults: ModelSettings
+) -> Wanted:
+    own = parts[Part(model)]
     folders: dict[int, list[str]] = {}
     for part, files in parts.items():
         if part.model == model and part.version and files:
             folders.setdefault(int(part.version), []).append(part.version)
-    if not folders and (told.fields.get("format") or candidates(each.name for each in own)):
+    if not folders and (problem or _is_told(told) or candidates(each.name for each in own)):
         folders = {1: [""]}
     chosen = told.policy.chosen(folders)
     notes = [
-        f"{model}: there is no version {number}, which {NAMED} asks for"
+        f"{model}: there is no version {number}, which its settings ask for"
         for number in sorted(told.policy.specific - set(chosen))
     ]
     if not folders:
@@ -180,13 +190,17 @@ def _model(model: Path, parts: Parts, defaults: ModelSettings) -> Wanted:
         if each.name == "config.pbtxt"
     ]
     settings = told.applied(defaults)
+
+    def edition(number: int) -> Edition:
+        is_folder = folders[number] != [""]
+        version = str(number) if is_folder or told.version is None else told.version
+        its = evolve(settings, version=version)
+        if problem:
+            return Edition(its, problem=problem)
+        return _edition(model, folders[number], parts, its, told)
+
     return Wanted(
-        tuple(
-            _edition(model, folders[number], parts, evolve(settings, version=str(number)), told)
-            if not problem
-            else Edition(evolve(settings, version=str(number)), problem=problem)
-            for number in chosen
-        ),
+        tuple(map(edition, chosen)),
         {str(defaults.name): told.version_labels},
         tuple(notes),
     )
@@ -202,6 +216,10 @@ def _edition(
     settings = evolve(settings, path=folder)
     if len(names) > 1:
         return Edition(settings, stamps, f"{model}: {' and '.join(names)} are one version")
+    if settings.implementation:
+        return Edition(settings, tuple(each for each in (*files, *own) if counts(each.name)))
+    if told.uri:
+        files = tuple(each for each in files if _is_at(each.name, told.uri))
     try:
         found = recognised((each.name for each in files), folder, settings.format)
     except ModelUnusable as error:
@@ -272,7 +290,7 @@ def _files(folder: Path, within: str = "", depth: int = DEPTH) -> tuple[File, ..
                 continue
             if entry.is_file():
                 stat = entry.stat()
-                text = Path(entry).read_text(errors="replace") if name == NAMED else ""
+                text = Path(entry).read_text(errors="replace") if name in FILES else ""
                 files.append(File(name, stat.st_size, stat.st_mtime_ns, stat.st_ino, text))
             elif depth and entry.is_dir() and not _is_version(entry.name):
                 files += _files(folder, f"{name}/", depth - 1)
@@ -283,7 +301,18 @@ def _is_version(name: str) -> bool:
     return name.isascii() and name.isdigit() and len(name) < 30 and int(name) <= MAX_VERSION
 
 
+def _is_told(told: ModelFile) -> bool:
+    """Whether the settings say where the model is, and so need none to be found."""
+    return bool(told.uri or told.fields.get("implementation") or told.fields.get("format"))
+
+
+def _is_at(name: str, uri: str) -> bool:
+    """Whether the file is what ``uri``, relative to the same folder, means, or lies in it."""
+    place = uri.removeprefix("./").rstrip("/")
+    return place in ("", ".") or name == place or name.startswith(f"{place}/")
+
+
 def _is_model(path: Path) -> bool:
     names = [each.name for each in _files(path)]
     versions = any(_is_version(each.name) for each in _folders(path))
-    return versions or NAMED in names or bool(candidates(names))
+    return versions or any(name in FILES for name in names) or bool(candidates(names))

@@ -34,6 +34,7 @@ from smls_node.announcement import Announcement
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
+from smls_node.factory import OBJECTS
 from smls_node.pools import Pools
 from smls_node.repository import Source
 from smls_node.serving import Phase, Serving
@@ -122,6 +123,7 @@ class NodeService(Service):
             self._serving.seconds,
             reactor.callFromThread,
             settings.accelerate,
+            OBJECTS,
         )
 
     def startService(self) -> None:
@@ -196,7 +198,8 @@ class NodeService(Service):
             if loop.running:
                 loop.stop()
         for model in self._serving.catalogue.models:
-            model.workers.stop()
+            if model.workers.stop():
+                model.give_back()
         self._pools.close()
         self._parsers.stop()
         self.log.info("stopped")

@@ -82,6 +82,14 @@ class Tensor:
 
 
 @frozen
+class Document:
+    """A model's settings file as it was read."""
+
+    path: Path
+    text: str
+
+
+@frozen
 class ModelSettings:
     """One model: where it lies, in which format, its labels and how to feed it.
 
@@ -91,6 +99,8 @@ class ModelSettings:
     are those of its batches and their queue. ``inputs`` and ``outputs`` are for formats that do
     not say what they take and give. ``trust_pickle`` lets pickled files run what code they hold,
     and ``trusted_types`` are the types that a skops file may hold besides the usual ones.
+    ``implementation`` names a class of the user's own, as ``module.Class``, which may see the
+    whole ``document``.
     """
 
     path: Path
@@ -112,3 +122,5 @@ class ModelSettings:
     outputs: tuple[Tensor, ...] = ()
     trust_pickle: bool = False
     trusted_types: tuple[str, ...] = ()
+    implementation: str = ""
+    document: Document | None = None

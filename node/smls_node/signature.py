@@ -23,10 +23,10 @@ class Signature:
 
     ``batches`` says that the first side of each of them counts rows that know nothing of each
     other, so that the rows of several requests may be run together; it stands in the shapes, as
-    -1. ``is_open`` is for models that take what they are given: inputs that are not named here
-    are let through. ``method`` is what TensorFlow Serving may be asked for it: ``predict``,
-    ``classify`` or ``regress``. ``columns`` are the names of those of the only input, where it is
-    a table that has them.
+    -1. ``is_open`` is for models that say themselves what they will not have: ``inputs`` are then
+    what people are told, and nothing is held against them. ``method`` is what TensorFlow Serving
+    may be asked for it: ``predict``, ``classify`` or ``regress``. ``columns`` are the names of
+    those of the only input, where it is a table that has them.
     """
 
     inputs: tuple[TensorSpec, ...] = ()
@@ -42,8 +42,9 @@ class Signature:
 
         :raises BadRequest: naming the tensor, what was got and what was wanted.
         """
-        self._check_names(tensors)
-        for spec in self.inputs:
+        if not self.is_open:
+            self._check_names(tensors)
+        for spec in () if self.is_open else self.inputs:
             got = tensors[spec.name]
             if datatype_of(got.dtype) != spec.datatype or not spec.admits(got.shape):
                 shown = TensorSpec("", datatype_of(got.dtype), got.shape)
@@ -66,7 +67,7 @@ class Signature:
     def _check_names(self, tensors: Tensors) -> None:
         names = [spec.name for spec in self.inputs]
         missing = [name for name in names if name not in tensors]
-        unknown = [] if self.is_open else [name for name in tensors if name not in names]
+        unknown = [name for name in tensors if name not in names]
         if missing or unknown:
             problem = f"no {missing[0]!r}" if missing else f"{unknown[0]!r}"
             raise BadRequest(f"inputs: got {problem}, wanted {', '.join(names) or 'none'}")

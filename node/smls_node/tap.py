@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from getopt import GetoptError, gnu_getopt
 from importlib import import_module
 from os.path import abspath
 from pathlib import Path
@@ -16,8 +17,9 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from smls import program
-from smls.errors import BadRecord, MissingExtra
+from smls.errors import BadRecord, MissingExtra, ModelUnusable
 from smls.wire import registry_url, split_address
+from smls_node import serverfile
 from smls_node.formats import GRAPH
 from smls_node.options import DEFAULT_PORT, ServedModelOptions, amount, lawful
 from smls_node.repository import Source
@@ -71,8 +73,13 @@ A model of another format: SavedModel, Keras, ONNX, scikit-learn (skops) or Torc
 
     smls-node --model iris.skops --model encoder.onnx --name encoder
 
+A class of your own, as 'mlserver start DIR' serves it, DIR/model-settings.json and DIR/*.py:
+
+    smls-node DIR
+
 A folder of models, DIR/MODEL/VERSION/ with a model of any format in it; new versions are served
-and old ones dropped while it runs. Options of a model may stand in DIR/MODEL/smls.toml:
+and old ones dropped while it runs. Options of a model may stand in DIR/MODEL/smls.toml or
+DIR/MODEL/model-settings.json:
 
     smls-node --models DIR
 
@@ -174,7 +181,25 @@ Announced to a registry, which clients ask where the live nodes are:
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         # What replicas are started with.
         self["arguments"] = list(sys.argv[1:] if options is None else options)
-        super().parseOptions(self["arguments"])
+        super().parseOptions([*self._told_by_files(self["arguments"]), *self["arguments"]])
+
+    def _told_by_files(self, arguments: Sequence[str]) -> list[str]:
+        """What each ``settings.json`` in a folder that is to be served says as options, that of
+        the first folder last."""
+        try:
+            named, paths = gnu_getopt([*arguments], self.shortOpt, [*self.longOpt])
+        except GetoptError:
+            return []  # That is told when they are parsed.
+        folders = [*(value for name, value in named if name == "--models"), *paths]
+        found: list[str] = []
+        for folder in reversed(folders):
+            path = Path(folder, serverfile.NAMED)
+            try:
+                if path.is_file():
+                    found += serverfile.options(path.read_text("utf-8"), path)
+            except (ModelUnusable, OSError, UnicodeError) as error:
+                raise usage.UsageError(str(error)) from error
+        return found
 
     def opt_models(self, path: str) -> None:
         """Folder of models to serve, as MODEL/VERSION/* in it; repeatable."""

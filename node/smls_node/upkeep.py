@@ -245,7 +245,7 @@ class Upkeep:
 
         def unload() -> bool:
             if model.workers.stop(self._drain_seconds):
-                model.runtime.unload()
+                model.give_back()
                 return True
             return False
 

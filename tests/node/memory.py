@@ -135,6 +135,7 @@ class Named:
             threads,
             image_task(signatures) or text_task(signatures) or table_task(signatures),
             ("dark", "bright") if image_task(signatures) else (),
+            give_back=self.runtime.unload,
         )
 
 

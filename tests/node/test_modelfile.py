@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smls.errors import ModelUnusable
-from smls_node.modelfile import KEYS, ModelFile, parse
-from smls_node.settings import Device, Limits, ModelSettings, Tensor
+from smls_node.modelfile import IMPLEMENTATIONS, KEYS, ModelFile, parse
+from smls_node.settings import Device, Document, Limits, ModelSettings, Tensor
 from smls_node.versions import Policy
 
 PATH = Path("models/flowers/smls.toml")
@@ -68,7 +69,71 @@ def test_every_key_is_taken_over() -> None:
         trusted_types=("my.Type",),
         device=Device("cuda:1", False, 0.5, 9000),
     )
-    assert all(f"{key} = " in WHOLE for key in KEYS)
+    assert [key for key in KEYS if f"\n{key} = " not in WHOLE] == list(OF_MLSERVER)
+
+
+OF_MLSERVER = {
+    "name": "doc-sim",
+    "implementation": "parts.my_model.MyKulModel",
+    "parameters": {"uri": "./m", "version": "v0.1", "format": "f", "extra": {"k": [1]}, "own": 1},
+    "max_batch_time": 0.5,
+    "platform": "sklearn",
+    "parallel_workers": 0,
+    "warm_workers": False,
+    "cache_enabled": True,
+    "$schema": "https://example.org/",
+}
+
+DESCRIBED_PATH = Path("models/similar/model-settings.json")
+
+
+def test_mlservers_keys_are_taken_over_from_either_file() -> None:
+    text = json.dumps({**OF_MLSERVER, "versions": ["sklearn/1.5"], "max_batch_size": 0})
+    told = parse(text, DESCRIBED_PATH)
+    assert (told.name, told.version, told.uri) == ("doc-sim", "v0.1", "./m")
+    assert told.policy == Policy()
+    settings = told.applied(ModelSettings(Path(), limits=Limits(8)))
+    assert settings.implementation == "parts.my_model.MyKulModel"
+    assert settings.document == Document(DESCRIBED_PATH, text)
+    assert settings.limits == Limits(None, max_queue_delay=0.5)
+    same = parse('implementation = "m.C"\n[parameters]\nversion = 7', PATH)
+    assert (same.version, same.fields["implementation"]) == ("7", "m.C")
+
+
+@pytest.mark.parametrize(("implementation", "name"), IMPLEMENTATIONS.items())
+def test_mlservers_own_classes_are_formats(implementation: str, name: str) -> None:
+    told = parse(json.dumps({"implementation": implementation}), DESCRIBED_PATH)
+    assert told.fields == {"format": name}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "is no JSON file: Expecting property name"),
+        ("[" * 100_000, "is no JSON file: "),
+        ("[]", "got list, wanted an object with keys"),
+        ('{"implementatoin": "m.C"}', "no such key; did you mean implementation?"),
+        ('{"implementation": "MyKulModel"}', "implementation: got 'MyKulModel', wanted \"module"),
+        (
+            '{"implementation": "mlserver_lightgbm.LightGBMModel"}',
+            "implementation: got 'mlserver_lightgbm.LightGBMModel', wanted \"module.Class\" of a "
+            'module in the folder, or "mlserver_sklearn.SKLearnModel"',
+        ),
+        ('{"name": "a b"}', "name: got 'a b', wanted a name like"),
+        ('{"parameters": []}', "parameters: got [], wanted an object such as"),
+        ('{"parameters": {"extra": 1}}', "parameters: got {'extra': 1}, wanted"),
+        ('{"parameters": {"version": "a b"}}', "parameters: got {'version': 'a b'}, wanted"),
+        ('{"max_batch_time": -1}', "max_batch_time: got -1, wanted seconds, 0 or more"),
+        ('{"inputs": [{"name": "x"}]}', "inputs: got [{'name': 'x'}], wanted tensors such as"),
+        ('{"inputs": [{"name": "x", "datatype": "F", "shape": []}]}', "inputs: got"),
+        ('{"versions": ["a", 1]}', "versions: got ['a', 1], wanted \"latest:N\""),
+    ],
+)
+def test_what_mlservers_file_says_wrongly_is_named(text: str, told: str) -> None:
+    with pytest.raises(ModelUnusable) as raised:
+        parse(text, DESCRIBED_PATH)
+    assert str(DESCRIBED_PATH) in raised.value.message
+    assert told in raised.value.message
 
 
 def test_what_is_not_said_stays() -> None:

@@ -220,3 +220,58 @@ def test_what_is_no_source_is_told(tmp_path: Path) -> None:
         check([Source(tmp_path / "absent")])
     with pytest.raises(ModelUnusable, match="holds neither versions"):
         check([Source(tmp_path, is_model=True)])
+
+
+def described(name: str = "m", text: str = "{}", own: str = "", **versions: str) -> Parts:
+    """As ``model``, with a ``model-settings.json``."""
+    parts = dict(model(name, own=own, **versions))
+    parts[Part(ROOT / name)] += (File("model-settings.json", text=text),)
+    return parts
+
+
+CLASS = '{"name": "doc-sim", "implementation": "my_model.C", "parameters": {"version": "v2"}}'
+
+
+def test_a_class_is_a_model_of_the_name_and_version_that_its_settings_say() -> None:
+    (edition,) = of(described(text=CLASS, own="my_model.py weights.bin")).editions
+    assert (edition.name, edition.version, edition.problem) == ("doc-sim", "v2", "")
+    assert edition.settings.path == ROOT / "m"
+    assert edition.settings.implementation == "my_model.C"
+    assert {each.name for each in edition.stamps if isinstance(each, File)} == {
+        "my_model.py",
+        "model-settings.json",
+    }
+    assert of(described(text=CLASS), taken=("doc-sim",)).notes == (
+        "/models/m is not served: a --graph is model doc-sim already",
+    )
+    two = {**described("a", CLASS), **described("b", CLASS)}
+    assert of(two).notes == ("/models/b is not served: /models/a is model doc-sim already",)
+
+
+def test_versions_of_a_class_are_numbers() -> None:
+    (edition,) = of(described(text=CLASS, v1="my_model.py", v3="my_model.py")).editions
+    assert (edition.version, edition.settings.path) == ("3", ROOT / "m/3")
+
+
+def test_a_uri_says_where_the_model_is() -> None:
+    text = '{"implementation": "mlserver_sklearn.SKLearnModel", "parameters": {"uri": "./m.skops"}}'
+    (edition,) = of(described(text=text, own="m.skops")).editions
+    assert (edition.settings.format, edition.settings.path) == ("sklearn", ROOT / "m/m.skops")
+
+
+def test_a_settings_file_that_is_wrong_is_a_problem_and_so_are_two() -> None:
+    (edition,) = of(described(text='{"implementation": 7}')).editions
+    assert "/models/m/model-settings.json: implementation: got 7" in edition.problem
+    both = dict(model(toml=""))
+    both[Part(ROOT / "m")] += described()[Part(ROOT / "m")]
+    (edition,) = of(both).editions
+    assert edition.problem == "/models/m: got smls.toml and model-settings.json, wanted one of them"
+
+
+def test_a_folder_with_settings_alone_is_a_models(tmp_path: Path) -> None:
+    (tmp_path / "model-settings.json").write_text(CLASS)
+    source = Source(tmp_path, is_model=True)
+    check([source])
+    (edition,) = wanted(look([source]).parts, [source], DEFAULTS).editions
+    assert edition.settings.document is not None
+    assert edition.settings.document.text == CLASS

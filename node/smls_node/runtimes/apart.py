@@ -165,12 +165,12 @@ class Apart:
         """Frees ``runtime``."""
         with self._changing:
             self._runtimes.remove(runtime)
-            if not self._runtimes:
-                self._end()
-            elif self._serving is not None:
+            if self._serving is not None:
                 # Where the process dies, it is freed even so: the next one starts without it.
                 with contextlib.suppress(Closed):
                     self._serving.ask("unload", runtime.number)
+            if not self._runtimes:
+                self._end()
 
     def close(self) -> None:
         """Ends the process at once, for good."""

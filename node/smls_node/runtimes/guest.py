@@ -10,6 +10,8 @@ that ask a node to stop are ignored here, since the node answers what it has bef
 from __future__ import annotations
 
 import gc
+import io
+import logging
 import os
 import pickle
 import signal
@@ -109,6 +111,10 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     guests = Guests()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The process is killed in the end, and what a model has printed is to be seen.
+        sys.stdout.reconfigure(line_buffering=True)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     while True:
         _, ends, _, _ = socket.recv_fds(control, 1, 2, socket.MSG_CMSG_CLOEXEC)
         if len(ends) < 2:
