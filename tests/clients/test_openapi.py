@@ -14,7 +14,9 @@ SECONDS = 240
 """It ends by itself long before that, or something hangs."""
 
 
-def test_nothing_that_the_description_allows_makes_a_node_fault(node: Running) -> None:
+def test_nothing_that_the_description_allows_makes_a_node_fault(
+    node: Running, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [
             str(Path(sys.executable).with_name("st")),
@@ -27,6 +29,7 @@ def test_nothing_that_the_description_allows_makes_a_node_fault(node: Running) -
         capture_output=True,
         text=True,
         timeout=SECONDS,
+        cwd=tmp_path,
         check=False,
     )
     assert "Test cases:" in done.stdout, done.stdout + done.stderr
