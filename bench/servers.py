@@ -190,7 +190,7 @@ class Running:
         self.variant = variant
         self.model = model
         self.idle_share = 0.0
-        ports = _free_ports(3)
+        ports = free_ports(3)
         python = environment or Path(sys.executable).parent.parent
         places = {
             "bin": str(python / "bin"),
@@ -358,7 +358,7 @@ def _filled(text: str, places: dict[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: places[match[1]], text)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:

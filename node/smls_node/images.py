@@ -165,7 +165,9 @@ def _jpeg(data: bytes, spec: PixelSpec, max_pixels: int, exact: bool) -> NDArray
 
 
 def _resized(pixels: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.uint8]:
-    image = Image.fromarray(pixels.squeeze())
+    # A side of one pixel is a side; one grey channel is none.
+    is_grey = pixels.ndim == 3 and pixels.shape[2] == 1
+    image = Image.fromarray(pixels[..., 0] if is_grey else pixels)
     return np.asarray(image.resize((spec.width, spec.height), Image.Resampling.BILINEAR))
 
 

@@ -152,3 +152,12 @@ def test_exact_decoding_gives_label_images_pixels(size: tuple[int, int]) -> None
         expected = session.run(sized / 255.0)[0]
     got = decode(data, PixelSpec(50, 80), 10**7, exact=True)
     assert np.abs(got - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_one_pixel_wide_or_high_is_an_image(size: tuple[int, int], channels: int) -> None:
+    image = saved(Image.new("RGB", size, (255, 255, 255)), "PNG")
+    pixels = decode(image, PixelSpec(4, 6, channels), 100)
+    assert pixels.shape == (4, 6, channels)
+    assert pixels.min() == 1

@@ -97,6 +97,30 @@ def _infer() -> dict[str, Any]:
     )
 
 
+def _values() -> dict[str, Any]:
+    query: dict[str, dict[str, Any]] = dict.fromkeys(("model", "version", "label"), TEXT)
+    return operation(
+        "A model's answer to texts or to features",
+        body={JSON: {}, "application/x-www-form-urlencoded": json_schema(message=TEXT)},
+        answer={JSON: {}},
+        query=query,
+        headers=_TIMEOUT,
+        errors=("400", "404", "413", "500", "503", "504"),
+    )
+
+
+def _verb(verb: str) -> dict[str, Any]:
+    columns = json_schema(signature_name=TEXT, instances={"type": "array"}, inputs={})
+    examples = json_schema(signature_name=TEXT, context=ANY, examples_={"type": "array"})
+    return operation(
+        f"TensorFlow Serving's {verb}",
+        body={JSON: columns if verb == "predict" else examples},
+        answer={JSON: ANY},
+        headers=_TIMEOUT,
+        errors=("400", "404", "413", "500", "503", "504"),
+    )
+
+
 def _control(summary: str) -> dict[str, Any]:
     body, errors = {JSON: ANY}, ("400", "404", "413", "500", "501", "503")
     return operation(summary, body=body, required=False, answer={}, errors=errors)
@@ -115,6 +139,27 @@ FORMS = {
     "/classify": {"post": _classify("The labels of images")},
     "/healthz": {"get": _plain("Whether the process lives")},
     "/readyz": {"get": _plain("Whether the node takes requests", errors=("503",))},
+}
+
+NATURAL = {path: {"post": _values()} for path in ("/models/{name}", "/embed")}
+
+METRICS = {
+    path: {"get": _plain("What Prometheus reads", "text/plain")}
+    for path in ("/metrics", "/monitoring/prometheus/metrics")
+}
+
+TFSERVING = {
+    path: methods
+    for model in (
+        "/v1/models/{name}",
+        "/v1/models/{name}/versions/{number}",
+        "/v1/models/{name}/labels/{label}",
+    )
+    for path, methods in {
+        model: {"get": _plain("The states of a model's versions", errors=("404", "503"))},
+        f"{model}/metadata": {"get": _plain("A model's signatures", errors=("404", "503"))},
+        **{f"{model}:{verb}": {"post": _verb(verb)} for verb in ("predict", "classify", "regress")},
+    }.items()
 }
 
 OIP = {

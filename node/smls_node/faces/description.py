@@ -7,6 +7,7 @@ against the application's own routes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,9 +72,8 @@ def openapi(version: str, *paths: Mapping[str, Mapping[str, Operation]]) -> dict
 def _with_path(path: str, operation: Operation) -> Operation:
     """``operation`` with the parameters in ``path`` before its own."""
     named = [
-        {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string"}}
-        for part in path.split("/")
-        if part.startswith("{")
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
     ]
     return {**operation, "parameters": [*named, *operation["parameters"]]}
 

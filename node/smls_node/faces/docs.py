@@ -13,7 +13,14 @@ from smls_node.faces.description import openapi
 
 def add_routes(app: Any, version: str) -> None:
     """Adds the two calls to the Klein application; ``version`` is the program's."""
-    description = json_answer(openapi(version, described.FORMS, described.OIP))
+    faces = (
+        described.FORMS,
+        described.NATURAL,
+        described.OIP,
+        described.TFSERVING,
+        described.METRICS,
+    )
+    description = json_answer(openapi(version, *faces))
     page = Answer(200, _PAGE.encode(), "text/html; charset=utf-8")
 
     @app.route("/v2/docs", methods=["GET"])  # type: ignore[untyped-decorator]

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: MIT
+"""What a large tensor costs over the Open Inference Protocol: our node beside MLServer.
+
+One request of FP32 [32, 224, 224, 3] after the other, as bytes and as JSON, to a model that takes
+means and no more: TensorFlow's here, numpy's there. The servers take turns.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from tests.processes import LOCAL, running
+
+from bench import environments, processes
+from bench.places import CACHE, PEERS
+from bench.servers import free_ports
+from smls.inference import LENGTH_HEADER, InferRequest, write_request
+
+ROUNDS = 7
+SHAPE = (32, 224, 224, 3)
+OURS = Path(__file__).with_name("tensors_mlserver")
+START_SECONDS = 60.0
+
+Ask = Callable[[bytes, dict[str, str]], tuple[int, bytes]]
+
+
+def main() -> None:
+    images = np.random.default_rng(0).random(SHAPE, np.float32)
+    binary = write_request(InferRequest({"input": images}))
+    item = {"name": "input", "datatype": "FP32", "shape": list(SHAPE)}
+    flat = {"inputs": [{**item, "data": images.reshape(-1).tolist()}]}
+    nested = {"inputs": [{**item, "data": images.tolist()}]}
+    bodies = {
+        "bytes": (
+            binary.data,
+            {LENGTH_HEADER: str(binary.json_bytes), "Content-Type": "application/octet-stream"},
+        ),
+        "JSON, flat": (json.dumps(flat).encode(), {"Content-Type": "application/json"}),
+        "JSON, nested": (json.dumps(nested).encode(), {"Content-Type": "application/json"}),
+    }
+    del flat, nested
+    wanted = images.mean(axis=(1, 2)).reshape(-1)
+    options = ("--operator-threads", "1", "--runs", "2", "--max-upload", "200M")
+    with running("smls-node", *LOCAL, *options, *_graph()) as node:
+        mlserver, port = _mlserver()
+        try:
+            asks = {"smls": _asker(node.address), "MLServer": _asker(f"127.0.0.1:{port}")}
+            _wait(asks["MLServer"])
+            for form, (body, headers) in bodies.items():
+                times = _measure(asks, body, headers, wanted)
+                told = ", ".join(f"{name} {1000 * each:.0f} ms" for name, each in times.items())
+                ours, theirs = times["smls"], times.get("MLServer")
+                ratio = f"; {theirs / ours:.1f} times" if theirs else "; MLServer refuses it"
+                print(f"{form} ({len(body) / 1e6:.1f} MB): {told}{ratio}", flush=True)
+        finally:
+            processes.end(mlserver)
+
+
+def _measure(
+    asks: dict[str, Ask], body: bytes, headers: dict[str, str], wanted: np.ndarray
+) -> dict[str, float]:
+    """The median seconds of those who answer rightly; the first round does not count."""
+    times: dict[str, list[float]] = {}
+    for turn in range(ROUNDS + 1):
+        for name, ask in asks.items():
+            begun = time.perf_counter()
+            status, answer = ask(body, headers)
+            seconds = time.perf_counter() - begun
+            if status != 200:
+                if not turn:
+                    print(f"{name}: {status} {answer[:200]!r}")
+                continue
+            got = json.loads(answer)["outputs"][0]["data"]
+            np.testing.assert_allclose(np.ravel(got), wanted, rtol=1e-3)
+            if turn:
+                times.setdefault(name, []).append(seconds)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def _asker(address: str) -> Ask:
+    def ask(body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(address, timeout=60)
+        try:
+            connection.request("POST", "/v2/models/averages/infer", body, headers)
+            reply = connection.getresponse()
+            return reply.status, reply.read()
+        finally:
+            connection.close()
+
+    return ask
+
+
+def _wait(ask: Ask) -> None:
+    end = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            ask(b"{}", {"Content-Type": "application/json"})
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+def _graph() -> tuple[str, ...]:
+    folder = CACHE / "tensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    graph, labels = folder / "averages.pb", folder / "averages.txt"
+    code = f"""
+import tensorflow as tf
+with tf.Graph().as_default() as graph:
+    images = tf.compat.v1.placeholder(tf.float32, [None, 224, 224, 3], name="input")
+    tf.reduce_mean(images, [1, 2], name="means")
+open({str(graph)!r}, "wb").write(graph.as_graph_def().SerializeToString())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=environments.variables())
+    labels.write_text("red\ngreen\nblue\n")
+    return "--graph", str(graph), "--labels", str(labels)
+
+
+def _mlserver() -> tuple[subprocess.Popen[bytes], int]:
+    place = environments.environment("mlserver", PEERS / "mlserver" / "requirements.txt")
+    ports = free_ports(3)
+    names = ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")
+    variables = {f"MLSERVER_{name}": str(port) for name, port in zip(names, ports, strict=True)} | {
+        "MLSERVER_HOST": "127.0.0.1",
+        "MLSERVER_PARALLEL_WORKERS": "0",
+        "MLSERVER_DEBUG": "false",
+        "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
+    }
+    environment = environments.variables() | variables
+    environment.pop("PYTHONPATH", None)
+    log = (CACHE / "tensors" / "mlserver.log").open("wb")
+    command = [str(place / "bin" / "mlserver"), "start", "."]
+    started = subprocess.Popen(
+        command,
+        cwd=OURS,
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    return started, ports[0]
+
+
+if __name__ == "__main__":
+    main()
