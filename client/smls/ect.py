@@ -19,13 +19,17 @@ there are four terms beside it, and the first two do not matter to a client that
 - **Lateness.** What a node reports it has to learn first, and one that hangs reports nothing. So
   a node whose oldest request is overdue costs more by the moment; and one that answered late is
   expected to take that long again, until it answers as fast as is expected of it (in the manner
-  of the peak in Finagle's ``PeakEwma``, which counts at once and fades slowly).
+  of the peak in Finagle's ``PeakEwma``, which counts at once and fades slowly). Overdue is what
+  takes longer than expected by more than answers usually do, their mean and some mean deviations
+  of it (V. Jacobson, Congestion Avoidance and Control, SIGCOMM 1988): so links that are served
+  unevenly, and other clients of which nothing is known, make a client patient, and it is as
+  impatient as it may be where answers come as expected.
 - **The way there.** What an answer takes beyond what the node needs for it, for each of this
   client's requests in flight there, is the link's: large images on a thin link wait for each
   other. What is sometimes not there is no link's, so less is believed sooner than more.
 
 A report that is older than ``STALE_SECONDS`` says little: such a node gets a request now and
-then, so that one which has recovered is found.
+then, the more seldom the slower it was, so that one which has recovered is found.
 """
 
 from __future__ import annotations
@@ -43,14 +47,18 @@ from smls.wire import LoadReport, NodeRecord
 NOISE = 0.02
 """Estimates are stretched by up to this part, so that clients that know the same differ."""
 
-PATIENCE = 1.1
-"""A node is late after so many times the longest that was expected: see ``_promise``."""
+DEVIATIONS = 2.5
+"""An answer is late that takes so many mean deviations longer than answers do. From the
+simulation: with 4 slow nodes are found later, with 2 the p99 of equal nodes grows."""
 
-UNKNOWN = 0.6
-MISSED = 0.35
-"""The part of a batch of which nothing is known that may run first: where all in flight is
-others', and where a client is alone (it may just miss a batch). From the simulation: with less,
-nodes that are well count as late and p99 grows; with more, slow ones are found later."""
+LEAST_DEVIATION = 0.05
+"""Timers and schedulers are off by some milliseconds even where nothing else is."""
+
+OVER, DEVIATION = 0.3, 0.2
+"""What a client takes the two means of ``_Pool`` to be before it has seen an answer."""
+
+DEVIATION_WEIGHT = 1 / 32
+"""How much one answer counts in these means: a node that turns slow does not make it usual."""
 
 LATE_WEIGHT = 3.0
 """What each second of lateness weighs: a node that is late most likely stays so for longer."""
@@ -64,13 +72,11 @@ STALE_SECONDS = 2.0
 
 STALE_SHARE = 0.1
 """The part of its share, by capacity, with which a node is asked that has gone stale. A fleet of
-100 clients then still finds it at once, and a slow one costs next to nothing."""
+100 clients then still finds it at once. One that is expected to take so many times as long as
+the best one has so many times less: it costs next to nothing, and more where all are busy."""
 
 WAY_UP, WAY_DOWN = 0.05, 0.5
 """How much one answer counts in what the way to a node takes: where it took more, and less."""
-
-WAY_PATIENCE = 1.5
-"""Requests that share a link do not share it evenly: so many times its part is not late yet."""
 
 OWN_WEIGHT = 0.02
 """How much one pick counts in the mean of what this client has in flight."""
@@ -84,13 +90,15 @@ as many equal reports, hence not more."""
 class _Promise:
     """An answer was expected within ``seconds``, or at the ``longest`` within so many.
 
-    Of these the node needs ``work``; ``sharing`` requests were on the way to it.
+    Of these the node needs ``work``; ``sharing`` requests were on the way to it. ``unit`` is a
+    full batch and the way there: what it is off by is counted in these.
     """
 
     seconds: float
     longest: float
     work: float = inf
     sharing: int = 1
+    unit: float = inf
 
 
 @define(eq=False)
@@ -185,6 +193,22 @@ class _Pool:
     in_flight: int = 0
     own: float = 0.0
     crowd: float = 0.0
+    over: float = OVER
+    """By how many of the promise's units answers take longer than is expected, in the mean."""
+    deviation: float = DEVIATION
+    """How far off that mean they are, in the mean."""
+
+    @property
+    def allowed(self) -> float:
+        """By how many units an answer may take longer and is not late."""
+        return self.over + DEVIATIONS * max(LEAST_DEVIATION, self.deviation)
+
+    def learn(self, over: float) -> None:
+        """An answer took ``over`` units longer than expected; a late one counts as just late, so
+        what is usual follows a fleet that changes for good, and no single fault."""
+        off = min(over, self.allowed) - self.over
+        self.deviation += DEVIATION_WEIGHT * (abs(off) - self.deviation)
+        self.over += DEVIATION_WEIGHT * off
 
 
 class ExpectedCompletion:
@@ -234,7 +258,7 @@ class ExpectedCompletion:
                 best, least = index, cost
         pool.crowd = crowd
         if unheard:
-            best = self._try_out(pool, unheard, best)
+            best = self._try_out(pool, unheard, best, least)
         return nodes[best]
 
     def sent(self, attempt: Attempt) -> None:
@@ -262,6 +286,8 @@ class ExpectedCompletion:
         if outcome is Outcome.ANSWERED:
             way = max(0.0, taken - promise.work) / promise.sharing
             load.way += (WAY_UP if way > load.way else WAY_DOWN) * (way - load.way)
+            if promise.unit < inf:
+                pool.learn((taken - promise.seconds) / promise.unit)
         forgiven = outcome is Outcome.ANSWERED and taken <= FORGIVEN * promise.seconds
         if taken > promise.longest or (load.floor and not forgiven):
             load.floor = max(taken, load.floor if outcome is not Outcome.ANSWERED else 0.0)
@@ -287,13 +313,14 @@ class ExpectedCompletion:
             return None
         return attempt.sent_at + promise.longest
 
-    def _try_out(self, pool: _Pool, unheard: list[int], best: int) -> int:
+    def _try_out(self, pool: _Pool, unheard: list[int], best: int, least: float) -> int:
         """One of the ``unheard`` now and then, by capacity; else ``best``, if there is one."""
         draw = self._random.random() * pool.capacity
         for index in unheard:
             load = pool.listed[index]
             new = load.report is None
-            draw -= load.capacity if new else load.capacity * STALE_SHARE
+            slower = max(1.0, max(load.floor, load.run) / least)
+            draw -= load.capacity if new else load.capacity * STALE_SHARE / slower
             if draw < 0 and best >= 0:
                 return index if new or load.in_flight == 0 else best
         if best >= 0:
@@ -337,21 +364,15 @@ class ExpectedCompletion:
 
 
 def _promise(load: _Load, pool: _Pool, now: float) -> _Promise:
-    """What is expected of a request that is sent now.
-
-    The longest that it can take, if what is known is right, is that every place in its batch is
-    filled after it, and as far as it is others who send, that a batch of which nothing is known
-    runs before it.
-    """
+    """What is expected of a request that is sent now."""
     if load.report is None:
         return _Promise(inf, inf)
     load.advance(now)
-    wait = max(0.0, load.free_at - now) + load.backlog
+    work = max(0.0, load.free_at - now) + load.backlog + load.run
     sharing = load.in_flight + 1
     way = load.way * sharing
-    unknown = UNKNOWN * pool.crowd / (pool.crowd + pool.own) if pool.crowd else 0.0
-    longest = PATIENCE * (wait + load.full * (1 + max(MISSED, unknown))) + WAY_PATIENCE * way
-    return _Promise(wait + load.run + way, longest, wait + load.run, sharing)
+    unit = load.full + way
+    return _Promise(work + way, work + way + pool.allowed * unit, work, sharing, unit)
 
 
 def _watch(load: _Load) -> None:

@@ -165,3 +165,24 @@ def test_nothing_in_flight_leaks(steps: list[tuple[int, Outcome, bool]]) -> None
     pool = balancer._pools[WANT]
     assert pool.in_flight == len(open_) == sum(load.in_flight for load in pool.loads.values())
     assert sum(len(load.promises) for load in pool.loads.values()) == len(open_)
+
+
+def test_a_fleet_that_answers_unevenly_makes_patient() -> None:
+    """What answers usually take beyond what is expected of them is not late."""
+
+    def late_after(uneven: float) -> float:
+        balancer, (only,) = heard(report())
+        random, now = Random(2), 0.0
+        for _ in range(300):
+            asked = attempt(only, now=now)
+            balancer.sent(asked)
+            now += 0.032 + uneven * random.random()
+            balancer.done(asked, Outcome.ANSWERED, report(), now)
+        asked = attempt(only, now=now)
+        balancer.sent(asked)
+        late_at = balancer.late_at(asked)
+        assert late_at is not None
+        return late_at - now
+
+    assert 0.032 < late_after(0.0) < 0.06
+    assert 0.132 < late_after(0.1) < 0.25
