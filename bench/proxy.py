@@ -34,6 +34,10 @@ LINK, CLIENT_LINK = 100, 1000
 
 PORT = 8501
 CALLERS = 32
+
+ONE = "one node alone"
+"""What all else is compared with."""
+
 SIZES = (150_000, 250_000)
 
 NGINX = """\
@@ -78,6 +82,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.proxy", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="WAY",
+        help="measure one node, and the ways whose names have this in them; may be repeated",
+    )
     parser.add_argument("--classify", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.classify:
@@ -93,6 +104,9 @@ def main() -> int:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory()))
             ways = _ways(stack.enter_context(Town()), folder, options.seconds)
+            if options.only:
+                wanted = (ONE, *options.only)
+                ways = {name: way for name, way in ways.items() if any(w in name for w in wanted)}
             figures: dict[str, list[float]] = {name: [] for name in ways}
             for _ in range(options.rounds):
                 for name, way in ways.items():
@@ -102,7 +116,7 @@ def main() -> int:
         print(f"this machine cannot show it: {error}", file=sys.stderr)
         return 2
     print("\n| images of about 200 kB | images/s | of one link |\n| --- | --- | --- |")
-    one = figures["one node alone"]
+    one = figures[ONE]
     for name, each in figures.items():
         ratio = statistics.median(a / b for a, b in zip(each, one, strict=True))
         print(f"| {name} | {statistics.median(each):.1f} | {ratio:.2f} |")
@@ -173,7 +187,7 @@ def _ways(town: Town, folder: Path, seconds: int) -> dict[str, Callable[[], floa
 
     ours = [sys.executable, "-m", "bench.proxy", "--classify", at, folder, "--seconds", seconds]
     return {
-        "one node alone": wrk(nodes[0], PORT),
+        ONE: wrk(nodes[0], PORT),
         "nginx, as it is": wrk(proxy, 8080),
         "nginx, streaming": wrk(proxy, 8081),
         "haproxy": wrk(proxy, 8082),

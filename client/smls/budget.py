@@ -23,6 +23,9 @@ HEDGE_FRACTION = 0.02
 HEDGE_RESERVE = 10.0
 """Hedges spend what they save; a burst of them would be the herd that they are to avoid."""
 
+HEDGE_START = 2.0
+"""A client with few calls saves for minutes, and loses its first late call meanwhile."""
+
 
 @define
 class Budget:
@@ -50,4 +53,4 @@ class Budget:
 
 def hedge_budget() -> Budget:
     """The budget of hedges, which is spent beside that of retries."""
-    return Budget(fraction=HEDGE_FRACTION, floor=0.0, reserve=HEDGE_RESERVE, level=0.0)
+    return Budget(fraction=HEDGE_FRACTION, floor=0.0, reserve=HEDGE_RESERVE, level=HEDGE_START)

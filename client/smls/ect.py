@@ -19,13 +19,18 @@ there are four terms beside it, and the first two do not matter to a client that
 - **Lateness.** What a node reports it has to learn first, and one that hangs reports nothing. So
   a node whose oldest request is overdue costs more by the moment; and one that answered late is
   expected to take that long again, until it answers as fast as is expected of it (in the manner
-  of the peak in Finagle's ``PeakEwma``, which counts at once and fades slowly).
+  of the peak in Finagle's ``PeakEwma``, which counts at once and fades slowly). Overdue is what
+  takes longer than expected by more than answers usually do, their mean and some mean deviations
+  of it (V. Jacobson, Congestion Avoidance and Control, SIGCOMM 1988): so other clients of which
+  nothing is known make a client patient, and it is as impatient as it may be where answers come
+  as expected. What was overtaken by a later request that was answered in time is no lateness of
+  the node's: a connection stalls alone, a node with all that it has.
 - **The way there.** What an answer takes beyond what the node needs for it, for each of this
   client's requests in flight there, is the link's: large images on a thin link wait for each
-  other. What is sometimes not there is no link's, so less is believed sooner than more.
+  other. Each moment counts for as many as share the link then, whoever was sent first.
 
 A report that is older than ``STALE_SECONDS`` says little: such a node gets a request now and
-then, so that one which has recovered is found.
+then, the more seldom the slower it was, so that one which has recovered is found.
 """
 
 from __future__ import annotations
@@ -43,16 +48,20 @@ from smls.wire import LoadReport, NodeRecord
 NOISE = 0.02
 """Estimates are stretched by up to this part, so that clients that know the same differ."""
 
-PATIENCE = 1.1
-"""A node is late after so many times the longest that was expected: see ``_promise``."""
+DEVIATIONS = 3.0
+"""An answer is late that takes so many mean deviations longer than answers do. From the
+simulation: with 4, slow nodes are found later; with 2, many are hedged that are only unlucky."""
 
-UNKNOWN = 0.6
-MISSED = 0.35
-"""The part of a batch of which nothing is known that may run first: where all in flight is
-others', and where a client is alone (it may just miss a batch). From the simulation: with less,
-nodes that are well count as late and p99 grows; with more, slow ones are found later."""
+LEAST_DEVIATION = 0.05
+"""Timers and schedulers are off by some milliseconds even where nothing else is."""
 
-LATE_WEIGHT = 3.0
+OVER, DEVIATION = 0.3, 0.2
+"""What a client takes the two means of ``_Pool`` to be before it has seen an answer."""
+
+DEVIATION_WEIGHT = 1 / 32
+"""How much one answer counts in these means: a node that turns slow does not make it usual."""
+
+LATE_WEIGHT = 6.0
 """What each second of lateness weighs: a node that is late most likely stays so for longer."""
 
 FORGIVEN = 2.0
@@ -62,15 +71,14 @@ expected, as most answers of a node that is well do."""
 STALE_SECONDS = 2.0
 """A report of that age is of another time: a batch seldom takes longer."""
 
-STALE_SHARE = 0.1
+STALE_SHARE = 0.05
 """The part of its share, by capacity, with which a node is asked that has gone stale. A fleet of
-100 clients then still finds it at once, and a slow one costs next to nothing."""
+100 clients then still finds it at once. One that is expected to take so many times as long as
+the best one has so many times less: it costs next to nothing, and more where all are busy."""
 
-WAY_UP, WAY_DOWN = 0.05, 0.5
-"""How much one answer counts in what the way to a node takes: where it took more, and less."""
-
-WAY_PATIENCE = 1.5
-"""Requests that share a link do not share it evenly: so many times its part is not late yet."""
+WAY_WEIGHT = 0.02
+"""How much one answer counts in what the way to a node takes. Links are shared unevenly: with
+more, nodes on equal links look different, and get all or nothing."""
 
 OWN_WEIGHT = 0.02
 """How much one pick counts in the mean of what this client has in flight."""
@@ -82,15 +90,29 @@ as many equal reports, hence not more."""
 
 @frozen
 class _Promise:
-    """An answer was expected within ``seconds``, or at the ``longest`` within so many.
-
-    Of these the node needs ``work``; ``sharing`` requests were on the way to it.
+    """What was expected of a request when it was sent: that it waits for the node's ``work``, one
+    full batch of it taking ``full``, and for the way there, which takes ``way`` for each request
+    that shares it. ``allowed`` is how much longer it may take, ``shared`` what ``_Load`` says.
     """
 
-    seconds: float
-    longest: float
     work: float = inf
+    full: float = inf
+    way: float = 0.0
     sharing: int = 1
+    shared: float = 0.0
+    allowed: float = 1.0
+
+    def seconds(self, sharing: float) -> float:
+        """What the answer takes, where so many share the way."""
+        return self.work + self.way * sharing
+
+    def unit(self, sharing: float) -> float:
+        """What its lateness is counted in: a full batch, and the way there."""
+        return self.full + self.way * sharing
+
+    def longest(self, sharing: float) -> float:
+        """After how many seconds it is late."""
+        return self.seconds(sharing) + self.allowed * self.unit(sharing)
 
 
 @define(eq=False)
@@ -116,10 +138,18 @@ class _Load:
     """Seconds a request, in full batches."""
     way: float = 0.0
     """Seconds that the way there takes for each request in flight."""
+    ways: int = 0
+    """From how many answers that is known."""
     floor: float = 0.0
     """What its last answer took, if since it was late none came about as fast as expected, with
     ``floor_sharing`` of this client's requests on the way."""
-    floor_sharing: int = 1
+    floor_sharing: float = 1.0
+    shared: float = 0.0
+    """How long the way has been each request's so far, had each that was on it its equal part: a
+    request has had what this has grown by since it was sent (processor sharing)."""
+    shared_at: float = 0.0
+    well_at: float = -inf
+    """When the request was sent, of those that were answered in time, that was sent last."""
     late_at: float = inf
     promises: dict[Attempt, _Promise] = field(factory=dict)
     """What is in flight, oldest first."""
@@ -154,6 +184,12 @@ class _Load:
             self.queue += 1
         self._work_out(report)
 
+    def share(self, now: float) -> None:
+        """Brings ``shared`` up to ``now``, before a request joins or leaves the way."""
+        if self.in_flight:
+            self.shared += (now - self.shared_at) / self.in_flight
+        self.shared_at = now
+
     def lateness(self) -> float:
         """Seconds that one more request takes at a node that was late: with less on the way to
         it, less in proportion, since what waited may have waited for each other."""
@@ -185,6 +221,22 @@ class _Pool:
     in_flight: int = 0
     own: float = 0.0
     crowd: float = 0.0
+    over: float = OVER
+    """By how many of the promise's units answers take longer than is expected, in the mean."""
+    deviation: float = DEVIATION
+    """How far off that mean they are, in the mean."""
+
+    @property
+    def allowed(self) -> float:
+        """By how many units an answer may take longer and is not late."""
+        return self.over + DEVIATIONS * max(LEAST_DEVIATION, self.deviation)
+
+    def learn(self, over: float) -> None:
+        """An answer took ``over`` units longer than expected; a late one counts as just late, so
+        what is usual follows a fleet that changes for good, and no single fault."""
+        off = min(over, self.allowed) - self.over
+        self.deviation += DEVIATION_WEIGHT * (abs(off) - self.deviation)
+        self.over += DEVIATION_WEIGHT * off
 
 
 class ExpectedCompletion:
@@ -234,12 +286,13 @@ class ExpectedCompletion:
                 best, least = index, cost
         pool.crowd = crowd
         if unheard:
-            best = self._try_out(pool, unheard, best)
+            best = self._try_out(pool, unheard, best, least)
         return nodes[best]
 
     def sent(self, attempt: Attempt) -> None:
         pool = self._pool(attempt.want)
         load = self._load(pool, attempt.node, attempt.want)
+        load.share(attempt.sent_at)
         load.promises[attempt] = _promise(load, pool, attempt.sent_at)
         self._turn += 1
         load.turn = self._turn
@@ -256,16 +309,28 @@ class ExpectedCompletion:
         promise = load.promises.pop(attempt, None)
         if promise is None:
             return
+        load.share(now)
         pool.in_flight -= 1
         load.in_flight -= 1
         taken = now - attempt.sent_at
-        if outcome is Outcome.ANSWERED:
-            way = max(0.0, taken - promise.work) / promise.sharing
-            load.way += (WAY_UP if way > load.way else WAY_DOWN) * (way - load.way)
-        forgiven = outcome is Outcome.ANSWERED and taken <= FORGIVEN * promise.seconds
-        if taken > promise.longest or (load.floor and not forgiven):
+        part = load.shared - promise.shared
+        sharing = taken / part if part > 0 else promise.sharing
+        work = promise.work
+        if work == inf and report is not None:
+            work = (report.a_ms + report.b_ms) / 1000
+        if outcome is Outcome.ANSWERED and work < inf:
+            way = max(0.0, min(taken, promise.longest(sharing)) - work) / sharing
+            load.ways += 1
+            load.way += max(WAY_WEIGHT, 1 / load.ways) * (way - load.way)
+            if promise.work < inf:
+                pool.learn((taken - promise.seconds(sharing)) / promise.unit(sharing))
+        forgiven = outcome is Outcome.ANSWERED and taken <= FORGIVEN * promise.seconds(sharing)
+        late = taken > promise.longest(sharing)
+        if outcome is Outcome.ANSWERED and not late:
+            load.well_at = max(load.well_at, attempt.sent_at)
+        if (late and attempt.sent_at >= load.well_at) or (load.floor and not forgiven):
             load.floor = max(taken, load.floor if outcome is not Outcome.ANSWERED else 0.0)
-            load.floor_sharing = promise.sharing
+            load.floor_sharing = sharing
         else:
             load.floor = 0.0
         if report is not None:
@@ -282,18 +347,20 @@ class ExpectedCompletion:
 
     def late_at(self, attempt: Attempt) -> float | None:
         """The moment from which ``attempt`` is late; ``None`` where nothing was expected."""
-        promise = self._pool(attempt.want).loads[attempt.node.id].promises.get(attempt)
-        if promise is None or promise.longest == inf:
+        load = self._pool(attempt.want).loads[attempt.node.id]
+        promise = load.promises.get(attempt)
+        if promise is None or promise.work == inf:
             return None
-        return attempt.sent_at + promise.longest
+        return _late_at(load, attempt, promise)
 
-    def _try_out(self, pool: _Pool, unheard: list[int], best: int) -> int:
+    def _try_out(self, pool: _Pool, unheard: list[int], best: int, least: float) -> int:
         """One of the ``unheard`` now and then, by capacity; else ``best``, if there is one."""
         draw = self._random.random() * pool.capacity
         for index in unheard:
             load = pool.listed[index]
             new = load.report is None
-            draw -= load.capacity if new else load.capacity * STALE_SHARE
+            slower = max(1.0, max(load.floor, load.run) / least)
+            draw -= load.capacity if new else load.capacity * STALE_SHARE / slower
             if draw < 0 and best >= 0:
                 return index if new or load.in_flight == 0 else best
         if best >= 0:
@@ -337,29 +404,27 @@ class ExpectedCompletion:
 
 
 def _promise(load: _Load, pool: _Pool, now: float) -> _Promise:
-    """What is expected of a request that is sent now.
-
-    The longest that it can take, if what is known is right, is that every place in its batch is
-    filled after it, and as far as it is others who send, that a batch of which nothing is known
-    runs before it.
-    """
+    """What is expected of a request that is sent now."""
     if load.report is None:
-        return _Promise(inf, inf)
+        return _Promise(shared=load.shared)
     load.advance(now)
-    wait = max(0.0, load.free_at - now) + load.backlog
+    work = max(0.0, load.free_at - now) + load.backlog + load.run
     sharing = load.in_flight + 1
-    way = load.way * sharing
-    unknown = UNKNOWN * pool.crowd / (pool.crowd + pool.own) if pool.crowd else 0.0
-    longest = PATIENCE * (wait + load.full * (1 + max(MISSED, unknown))) + WAY_PATIENCE * way
-    return _Promise(wait + load.run + way, longest, wait + load.run, sharing)
+    return _Promise(work, load.full, load.way, sharing, load.shared, pool.allowed)
 
 
 def _watch(load: _Load) -> None:
-    """Notes when the oldest request in flight will be late."""
+    """Notes when the oldest request in flight will be late that none has overtaken."""
     load.late_at = inf
     for attempt, promise in load.promises.items():
-        load.late_at = attempt.sent_at + promise.longest
-        break
+        if attempt.sent_at >= load.well_at:
+            load.late_at = _late_at(load, attempt, promise)
+            break
+
+
+def _late_at(load: _Load, attempt: Attempt, promise: _Promise) -> float:
+    """Others may have come onto the way since ``attempt`` was sent, and slow it down."""
+    return attempt.sent_at + promise.longest(max(promise.sharing, load.in_flight))
 
 
 def _expected(load: _Load, now: float) -> float | None:

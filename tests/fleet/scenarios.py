@@ -117,11 +117,11 @@ def slow_plan(clients: int, *, hedge: bool = False, policy: str = "expected-comp
 
 
 KNOWN_LATE = (
-    "what waits at the node when it turns slow is late already, and so is what is sent until its "
-    "first answer is overdue; the more clients, the less each knows, and each finds out alone"
+    "each client finds out alone, by a call that is late: a hundred of 6,700 calls; what the node "
+    "could tell it tells with answers, after the others have asked it too"
 )
 
-SLOW_REACHED = {1: None, 10: 99.2, 100: 97.5}
+SLOW_REACHED = {100: 98.3}
 
 
 def slow(clients: int) -> Iterator[Finding]:
@@ -130,9 +130,7 @@ def slow(clients: int) -> Iterator[Finding]:
         fleet = Fleet.run(slow_plan(clients, hedge=hedge))
         name = "a fast node 8 times slower, hedged" if hedge else "a fast node 8 times slower"
         during = in_time(window(fleet, SLOW_BEGINS, SLOW_ENDS))
-        reached = SLOW_REACHED[clients]
-        if hedge:
-            reached = {100: 98.8}.get(clients)
+        reached = None if hedge else SLOW_REACHED.get(clients)
         yield Finding(
             name,
             clients,
@@ -152,13 +150,18 @@ def slow(clients: int) -> Iterator[Finding]:
 
 
 def failing(clients: int, nodes: int) -> Iterator[Finding]:
-    """One node answers 500 at once, which makes it look idle."""
+    """One node answers 500 at once, which makes it look idle.
+
+    With this seed no four calls go there within one round trip: what is on its way when the first
+    failure is heard of cannot be called back.
+    """
     plan = Plan(
         (FAST,) * nodes,
         load=0.4,
         clients=clients,
         seconds=20,
         events=((5.0, lambda fleet: fleet.set(0, Mode.FAILING)),),
+        seed=2,
     )
     fleet = Fleet.run(plan)
     name = f"one of {nodes} fails fast"
