@@ -151,7 +151,14 @@ def write(proof: Proof, files: GraphFiles, findings: Path) -> Path:
 
 def _from_json(fields: dict[str, Any]) -> Proof:
     trials = tuple(
-        Trial(**{**trial, "seconds": tuple((int(n), float(s)) for n, s in trial["seconds"])})
+        Trial(
+            **{
+                **trial,
+                "seconds": tuple((int(n), float(s)) for n, s in trial["seconds"]),
+                # A proof that does not say how far its scores might be off is an old one.
+                "within": float(trial["within"]),
+            }
+        )
         for trial in fields["trials"]
     )
     return Proof(str(fields["key"]), str(fields["samples"]), trials)
