@@ -87,11 +87,22 @@ def test_a_taken_port_is_told_in_a_line() -> None:
     )
 
 
-def test_a_node_that_stops_answers_what_it_has_and_nothing_keeps_it() -> None:
+def test_a_node_says_its_port_and_answers_what_it_has_before_it_ends() -> None:
     with (
-        running("smls-node", *LOCAL, *UNMEASURED, "--grpc-port", "0") as node,
+        running("smls-registry", *LOCAL) as registry,
+        running(
+            "smls-node", *LOCAL, *UNMEASURED, "--registry", registry.url, "--grpc-port", "0"
+        ) as node,
         grpc.insecure_channel(node.grpc_address) as channel,
     ):
+
+        def listed() -> Any:
+            with urlopen(f"{registry.url}v1/nodes", timeout=10) as answer:
+                return json.load(answer)["nodes"]
+
+        (record,) = until(listed)
+        assert f"127.0.0.1:{record['grpc_port']}" == node.grpc_address
+        assert "grpc" in record["protocols"]
         watch = channel.unary_stream(f"/{HEALTH}/Watch")(b"", timeout=60)
         assert next(watch) == b"\x08\x01"
         begin = stub(channel, OIP, "ModelInfer")
@@ -103,27 +114,6 @@ def test_a_node_that_stops_answers_what_it_has_and_nothing_keeps_it() -> None:
         assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
         status, _, log = node.end()
     assert (status, "Traceback" in log) == (0, False)
-
-
-def test_a_node_without_a_port_for_grpc_has_none() -> None:
-    with running("smls-node", *LOCAL, *UNMEASURED) as node:
-        assert "gRPC" not in node.log
-        assert node.stop()[0] == 0
-
-
-def test_the_registry_is_told_the_port() -> None:
-    with running("smls-registry", *LOCAL) as registry:
-        options = ("--registry", registry.url, "--grpc-port", "0")
-        local = [each for each in LOCAL if each != "--no-mdns"]
-        with running("smls-node", *local, *UNMEASURED, *options) as node:
-
-            def listed() -> Any:
-                with urlopen(f"{registry.url}v1/nodes", timeout=10) as answer:
-                    return json.load(answer)["nodes"]
-
-            (record,) = until(listed)
-            assert f"127.0.0.1:{record['grpc_port']}" == node.grpc_address
-            assert "grpc" in record["protocols"]
 
 
 @pytest.mark.skipif(find_spec("grpc_tools") is None, reason="grpcio-tools is not installed")

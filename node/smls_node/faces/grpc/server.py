@@ -27,6 +27,10 @@ from smls_node.serving import Serving
 ALL_ADDRESSES = "0.0.0.0"
 """Those that the HTTP side listens on too where no host is named."""
 
+REFUSING_SECONDS = 0.1
+"""How long calls are still taken, and refused, before the port closes: those that gRPC has received
+and not handed over would be told CANCELLED, with which nobody goes elsewhere."""
+
 LAST_SECONDS = 1.0
 """How long answers may take to leave, once all of them are there; what still streams is cut."""
 
@@ -152,6 +156,7 @@ class GrpcServer:
         self._listening.set_result(port)
         await self._stopping.wait()
         self._health.close()
+        await asyncio.sleep(REFUSING_SECONDS)
         await server.stop(LAST_SECONDS)
 
 
