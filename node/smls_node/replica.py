@@ -19,7 +19,8 @@ from attrs import evolve
 
 from smls import program
 from smls_node import handover, machine
-from smls_node.service import NodeService, NodeSettings, settings_of
+from smls_node.nodesettings import NodeSettings, settings_of
+from smls_node.service import NodeService
 from smls_node.tap import COMMAND, Options, check_grpc
 
 

@@ -10,11 +10,10 @@ import sys
 import time
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.interfaces import IListeningPort
@@ -27,7 +26,6 @@ from twisted.python.threadpool import ThreadPool
 from smls import program
 from smls.address import Advertise
 from smls.errors import ModelNotFound, SmlsError
-from smls.folders import cache_folder
 from smls.wire import NodeRecord, join_address
 from smls_node import loading, machine, repository
 from smls_node.announcement import Announcement
@@ -35,8 +33,8 @@ from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
 from smls_node.factory import OBJECTS
+from smls_node.nodesettings import NodeSettings, settings_of
 from smls_node.pools import Pools
-from smls_node.repository import Source
 from smls_node.serving import Phase, Serving
 from smls_node.settings import ModelSettings
 from smls_node.upkeep import Upkeep
@@ -49,36 +47,6 @@ DEADLINE_SECONDS = 0.05
 
 WATCH_SECONDS = 0.25
 """How often it is looked whether models can answer: readiness and registries know within 1 s."""
-
-
-@frozen
-class NodeSettings:
-    """What a node was told on its command line; times in seconds, uploads in bytes.
-
-    ``grpc_port`` is ``None`` where gRPC is not spoken.
-    """
-
-    host: str
-    port: int
-    grpc_port: int | None
-    shares_grpc_port: bool
-    node_name: str | None
-    models: tuple[ModelSettings, ...]
-    sources: tuple[Source, ...]
-    defaults: ModelSettings
-    default_model: str | None
-    findings: Path
-    accelerate: str
-    registries: tuple[str, ...]
-    mdns: bool
-    advertise: str
-    zone: str
-    request_timeout: float
-    max_upload: int
-    max_pixels: int
-    exact: bool
-    drain_timeout: float
-    origins: tuple[str, ...] = ()
 
 
 class NodeService(Service):
@@ -366,33 +334,6 @@ def make_service(options: Any) -> NodeService:
     from twisted.internet import reactor
 
     return NodeService(reactor, settings_of(options))
-
-
-def settings_of(options: Any) -> NodeSettings:
-    """What ``smls_node.tap.Options`` tell a node."""
-    return NodeSettings(
-        host=options["host"],
-        port=options["port"],
-        grpc_port=options["grpc-port"],
-        shares_grpc_port=options["replicas"] > 1,
-        node_name=options["node-name"],
-        models=loading.named_or_embedded(options),
-        sources=tuple(options["sources"]),
-        defaults=options["default"],
-        default_model=options["default-model"],
-        findings=options["findings"] or cache_folder() / "findings",
-        accelerate=options["accelerate"],
-        registries=tuple(options["registries"]),
-        mdns=not options["no-mdns"],
-        advertise=options["advertise"] or "",
-        zone=options["zone"] or "",
-        request_timeout=options["request-timeout"],
-        max_upload=options["max-upload"],
-        max_pixels=options["max-pixels"],
-        exact=options["decode"] == "exact",
-        drain_timeout=options["drain-timeout"],
-        origins=tuple(options["origins"]),
-    )
 
 
 def print_ready(host: str, port: int, names: str) -> None:

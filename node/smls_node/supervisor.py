@@ -28,8 +28,9 @@ from smls_node.catalogue import Catalogue
 from smls_node.child import Child
 from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
+from smls_node.nodesettings import NodeSettings, settings_of
 from smls_node.replicas import Replicas
-from smls_node.service import NodeSettings, print_ready, settings_of
+from smls_node.service import print_ready
 from smls_node.serving import RETRY_LOADING_SECONDS, Phase, Serving
 
 GRACE_SECONDS = 5.0
