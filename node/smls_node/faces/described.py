@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from smls.inference import LENGTH_HEADER
@@ -62,16 +63,18 @@ _IMAGE = {
     "multipart/form-data": json_schema(data_={"type": "string", "format": "binary"}),
     "image/*": {"type": "string", "format": "binary"},
 }
+_VALUES = {JSON: {}, "application/x-www-form-urlencoded": json_schema(message=TEXT)}
 _IMAGE_ERRORS = ("400", "404", "413", "415", "422", "500", "503", "504")
 _FOUND = {JSON: {"type": ["object", "array"]}}
 
 
-def _classify(summary: str) -> dict[str, Any]:
+def _natural(summary: str, body: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
+    """A call for images, or for values too; ``left_out`` is what its query cannot have."""
     return operation(
         summary,
-        body=_IMAGE,
+        body=body,
         answer=_FOUND,
-        query=_NAMED,
+        query={name: schema for name, schema in _NAMED.items() if name not in left_out},
         headers=_TIMEOUT,
         errors=_IMAGE_ERRORS,
     )
@@ -97,13 +100,12 @@ def _infer() -> dict[str, Any]:
     )
 
 
-def _values() -> dict[str, Any]:
-    query: dict[str, dict[str, Any]] = dict.fromkeys(("model", "version", "label"), TEXT)
+def _embed() -> dict[str, Any]:
     return operation(
-        "A model's answer to texts or to features",
-        body={JSON: {}, "application/x-www-form-urlencoded": json_schema(message=TEXT)},
-        answer={JSON: {}},
-        query=query,
+        "A vector for each text",
+        body=_VALUES,
+        answer={JSON: {"type": "array"}},
+        query=dict.fromkeys(("model", "version", "label"), TEXT),
         headers=_TIMEOUT,
         errors=("400", "404", "413", "500", "503", "504"),
     )
@@ -134,14 +136,16 @@ def _plain(summary: str, kind: str = JSON, **errors: tuple[str, ...]) -> dict[st
 FORMS = {
     "/": {
         "get": operation("What the node is", answer={JSON: ANY, "text/html": TEXT}),
-        "post": _classify("The labels of images, as pairs"),
+        "post": _natural("What a model says of images, texts or features", _IMAGE | _VALUES),
     },
-    "/classify": {"post": _classify("The labels of images")},
+    "/models/{name}": {
+        "post": _natural("The same of one model", _IMAGE | _VALUES, "model"),
+    },
+    "/embed": {"post": _embed()},
+    "/classify": {"post": _natural("The labels of images", _IMAGE)},
     "/healthz": {"get": _plain("Whether the process lives")},
     "/readyz": {"get": _plain("Whether the node takes requests", errors=("503",))},
 }
-
-NATURAL = {path: {"post": _values()} for path in ("/models/{name}", "/embed")}
 
 METRICS = {
     path: {"get": _plain("What Prometheus reads", "text/plain")}

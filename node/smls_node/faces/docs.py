@@ -13,13 +13,7 @@ from smls_node.faces.description import openapi
 
 def add_routes(app: Any, version: str) -> None:
     """Adds the two calls to the Klein application; ``version`` is the program's."""
-    faces = (
-        described.FORMS,
-        described.NATURAL,
-        described.OIP,
-        described.TFSERVING,
-        described.METRICS,
-    )
+    faces = described.FORMS, described.OIP, described.TFSERVING, described.METRICS
     description = json_answer(openapi(version, *faces))
     page = Answer(200, _PAGE.encode(), "text/html; charset=utf-8")
 
@@ -53,6 +47,7 @@ const add = (parent, tag, text, more) =>
   parent.appendChild(Object.assign(document.createElement(tag), {textContent: text || ""}, more));
 
 function example(schema) {
+  if (schema.anyOf) return example(schema.anyOf[0]);
   if (schema.enum) return schema.enum.includes("FP32") ? "FP32" : schema.enum[0];
   if (schema.type === "object") {
     const value = {};
@@ -80,9 +75,8 @@ function call(path, method, operation) {
   if (kinds.length) {
     kind = add(add(form, "label", "body as "), "select");
     for (const each of kinds) add(kind, "option", each);
-    const schema = operation.requestBody.content[kinds[0]].schema;
-    if (kinds[0] === "application/json")
-      text = add(form, "textarea", JSON.stringify(example(schema), null, 1));
+    const json = operation.requestBody.content["application/json"];
+    if (json) text = add(form, "textarea", JSON.stringify(example(json.schema), null, 1));
     file = add(add(form, "label", "or a file "), "input", "", {type: "file"});
   }
   add(form, "button", "Try it");
@@ -104,7 +98,7 @@ function call(path, method, operation) {
       } else headers["Content-Type"] = kind.value.replace("*", "jpeg");
     } else if (text) {
       body = text.value;
-      headers["Content-Type"] = kind.value;
+      headers["Content-Type"] = kind.value.includes("urlencoded") ? kind.value : "application/json";
     }
     try {
       const reply = await fetch(url + (query.size ? "?" + query : ""), {method, headers, body});
