@@ -36,7 +36,7 @@ def _awaited(
 
 
 class Client:
-    """Classifies images as ``smls.Client`` does; its calls are coroutines.
+    """Asks nodes as ``smls.Client`` does; its calls are coroutines.
 
     It belongs to the event loop of its first call. Cancelling a task cuts its request off.
     The arguments are those of ``smls.Client``, less the reactor.
@@ -52,6 +52,8 @@ class Client:
         self._closed = False
 
     classify = _awaited(client.Client.classify)
+    embed = _awaited(client.Client.embed)
+    predict = _awaited(client.Client.predict)
     infer = _awaited(client.Client.infer)
     models = _awaited(client.Client.models)
     nodes = _awaited(client.Client.nodes)

@@ -1,54 +1,64 @@
 # SPDX-License-Identifier: MIT
-"""Many images at once, and what became of each, in their order."""
+"""Many calls at once, and what became of each, in their order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from itertools import islice
 from queue import SimpleQueue
 from threading import Semaphore, Thread
+from typing import TypeVar
 
-from smls.errors import BadRequest, SmlsError
-from smls.results import Classification
-from smls.sources import Source
+from smls.errors import SmlsError
+
+Item = TypeVar("Item")
+T = TypeVar("T")
 
 
-def classify_all(
-    found: Iterable[Source],
-    concurrency: int,
-    submit: Callable[[str], Future[Classification]],
-) -> Iterator[tuple[str, Classification | Exception]]:
-    """Each image's name and its classification or error, as soon as all before it are known.
+def in_order(
+    items: Iterable[Item], concurrency: int, submit: Callable[[Item], Future[T]]
+) -> Iterator[tuple[Item, T | Exception]]:
+    """Each item and the result or error of its call, as soon as all before it are known.
 
-    ``concurrency`` images are on their way at the same time; ``found`` is read in a thread.
+    ``concurrency`` calls are on their way at the same time; ``items`` are read in a thread.
     """
     room = Semaphore(concurrency)
-    started: SimpleQueue[tuple[str, Future[Classification]] | None] = SimpleQueue()
+    started: SimpleQueue[tuple[Item, Future[T]] | None] = SimpleQueue()
 
-    def start(source: Source) -> Future[Classification]:
+    def start(item: Item) -> Future[T]:
         try:
-            if source.fault:
-                raise BadRequest(source.fault)
-            return submit(source.name)
+            return submit(item)
         except Exception as error:
-            failed: Future[Classification] = Future()
+            failed: Future[T] = Future()
             failed.set_exception(error)
             return failed
 
     def feed() -> None:
         try:
-            for source in found:
+            for item in items:
                 room.acquire()
-                future = start(source)
+                future = start(item)
                 future.add_done_callback(lambda _: room.release())
-                started.put((source.name, future))
+                started.put((item, future))
         finally:
             started.put(None)
 
     Thread(target=feed, daemon=True).start()
-    while (item := started.get()) is not None:
-        name, future = item
+    while (next_one := started.get()) is not None:
+        item, future = next_one
         try:
-            yield name, future.result()
+            yield item, future.result()
         except (OSError, SmlsError) as error:
-            yield name, error
+            yield item, error
+
+
+def pieces(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items, ``size`` at a time.
+
+    >>> list(pieces("abc", 2))
+    [['a', 'b'], ['c']]
+    """
+    rest = iter(items)
+    while piece := list(islice(rest, size)):
+        yield piece

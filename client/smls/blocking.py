@@ -70,7 +70,7 @@ def _returned(
 
 
 class BlockingClient:
-    """Classifies images as ``Client`` does; its calls return when there is a result.
+    """Asks nodes as ``Client`` does; its calls return when there is a result.
 
     Any number of threads may use one. After a fork the child must make its own: one that its
     parent made raises ``ForkedClient``. The arguments are those of ``Client``, less the reactor.
@@ -97,6 +97,16 @@ class BlockingClient:
     """
 
     classify = _returned(submit)
+
+    submit_embed = _started(Client.embed)
+    """As ``embed``, but returns a Future at once."""
+
+    embed = _returned(submit_embed)
+
+    submit_predict = _started(Client.predict)
+    """As ``predict``, but returns a Future at once."""
+
+    predict = _returned(submit_predict)
 
     submit_infer = _started(Client.infer)
     """As ``infer``, but returns a Future at once."""

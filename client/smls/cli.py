@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``smls-client``: classify images from the command line, and see which nodes live.
+"""``smls-client``: ask the nodes' models from the command line, and see which nodes live.
 
 What a command does not need is imported by none of its functions, so that it starts fast.
 """
@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
-from functools import partial
-from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import get_completion_class
 
+from smls.commands import INTERRUPTED, classify, embed, infer, predict
 from smls.errors import SmlsError
 from smls.places import COMMAND, open_client, place_options
-
-if TYPE_CHECKING:
-    from smls.sources import Source
-
-INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells have it."""
 
 
 @click.group(
@@ -36,142 +28,21 @@ INTERRUPTED = 130
     message="%(prog)s %(version)s",
 )
 def cli() -> None:
-    """Classify images on the nodes that a registry knows.
+    """Ask the models on the nodes that a registry knows.
 
     \b
     Examples:
       smls-client classify daisy.jpg
+      smls-client embed 'Hello world!'
+      smls-client predict '{"sl": 2.0, "sw": 1.0}'
       smls-client --registry http://registry:12480 classify photos/ more.png
       smls-client --node 10.0.0.5:12480 classify --json daisy.jpg
       smls-client nodes
     """
 
 
-@cli.command(short_help="Classify images: files, directories, names on standard input.")
-@place_options
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--model", metavar="NAME", help="The model to ask.  [default: each node's first]")
-@click.option("--model-version", metavar="VERSION", help="The model's version.  [default: latest]")
-@click.option("--label", metavar="NAME", help="A name of the version instead, such as canary.")
-@click.option("--key", help="Images with the same key go to the same node while it is sound.")
-@click.option(
-    "--top", type=click.IntRange(1), default=5, show_default=True, help="Labels for an image."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 1024),
-    default=16,
-    show_default=True,
-    help="Images that may be on their way at the same time.",
-)
-@click.pass_context
-def classify(
-    context: click.Context,
-    images: tuple[str, ...],
-    model: str | None,
-    model_version: str | None,
-    label: str | None,
-    key: str | None,
-    top: int,
-    as_json: bool,
-    as_csv: bool,
-    concurrency: int,
-) -> int:
-    """Classify images: files, directories, or - for names on standard input, one a line.
-
-    Results come in the order of the images. What cannot be classified is told on standard error
-    and does not stop the others.
-
-    \b
-    Examples:
-      smls-client classify daisy.jpg rose.jpg
-      smls-client classify --model flowers --top 1 photos/
-      find . -name '*.jpg' | smls-client classify --json - > found.jsonl
-      smls-client classify --csv photos/ > found.csv
-
-    Exit status: 0 all is well, 1 an image failed, 2 wrong usage.
-    """
-    if as_json and as_csv:
-        raise click.UsageError("name one of --json and --csv")
-
-    from smls.batch import classify_all
-    from smls.program import raise_file_limit
-    from smls.report import CsvReport, JsonReport, Report, TableReport, progress
-    from smls.sources import STANDARD_INPUT, sources
-
-    found: Iterable[Source] = sources(images)
-    total = None
-    if STANDARD_INPUT not in images:
-        found = list(found)
-        total = len(found)
-    status = 0
-    with open_client(context.obj) as client, progress(total, table=not (as_json or as_csv)) as told:
-        raise_file_limit()
-        submit = partial(
-            client.submit, model=model, version=model_version, label=label, key=key, top=top
-        )
-        report: Report = JsonReport() if as_json else CsvReport() if as_csv else TableReport()
-        try:
-            for name, result in classify_all(found, concurrency, submit):
-                if isinstance(result, Exception):
-                    status = 1
-                    told.complain(f"{COMMAND}: {click.format_filename(name)}: {_reason(result)}")
-                else:
-                    report.add(name, result)
-                told.advance()
-        except KeyboardInterrupt:
-            status = INTERRUPTED
-    report.finish()
-    return status
-
-
-@cli.command(short_help="Give a model named tensors, and show what it gives.")
-@place_options
-@click.argument("model")
-@click.argument("tensors", nargs=-1, required=True, metavar="[NAME=]FILE...")
-@click.option("--output", "outputs", metavar="NAME", multiple=True, help="Only this output.")
-@click.option("--model-version", metavar="VERSION", help="The model's version.  [default: latest]")
-@click.option("--label", metavar="NAME", help="A name of the version instead, such as canary.")
-@click.option("--save", type=click.Path(dir_okay=False), help="Write the outputs as .npz instead.")
-@click.pass_context
-def infer(
-    context: click.Context,
-    model: str,
-    tensors: tuple[str, ...],
-    outputs: tuple[str, ...],
-    model_version: str | None,
-    label: str | None,
-    save: str | None,
-) -> int:
-    """Give MODEL named tensors, and print its outputs as JSON.
-
-    A FILE is an .npz with arrays by name, an .npy after the input's NAME=, or JSON, - for standard
-    input: {"NAME": [[1.0, 2.0]]}, where numbers with a point are FP32 and others INT64, or
-    {"inputs": [...]} as the Open Inference Protocol has it.
-
-    \b
-    Examples:
-      smls-client infer sums x=rows.npy
-      smls-client infer sums rows.npz --output y --save found.npz
-      echo '{"x": [[1.0, 2.0]]}' | smls-client infer sums -
-    """
-    from smls.program import require_extra
-
-    require_extra(f"{COMMAND} infer", "tensors", ["numpy"])
-
-    from smls.arrays import as_json, read, write
-    from smls.report import show_json
-
-    given = read(tensors, sys.stdin.buffer)
-    with open_client(context.obj) as client:
-        found = client.infer(model, given, outputs or None, version=model_version, label=label)
-    if save is None:
-        show_json(as_json(found))
-    else:
-        write(save, found)
-    return 0
+for command in (classify, embed, predict, infer):
+    cli.add_command(command)
 
 
 @cli.command()
@@ -282,9 +153,3 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     sys.exit(status)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return error.message if isinstance(error, SmlsError) else str(error)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The client: pick a node, send the image straight to it, go elsewhere where that fails."""
+"""The client: pick a node, send the request straight to it, go elsewhere where that fails."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +17,9 @@ from smls import served
 from smls.balancer import Balancer, Want
 from smls.call import Call, told
 from smls.directory import Directory, FixedNodes, RegistryDirectory, node_address
-from smls.errors import BadRequest, ClientClosed, DeadlineExceeded, MissingExtra, SmlsError
+from smls.errors import BadRequest, ClientClosed, DeadlineExceeded, SmlsError
 from smls.folders import cache_folder
-from smls.questions import Classify, Question
+from smls.questions import Classify, Embed, Predict, Question
 from smls.remembered import Remembered
 from smls.results import Classification, ServedModel
 from smls.routing import Router, policy
@@ -29,7 +29,7 @@ from smls.wire import NodeRecord, check_name, registry_url
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from smls.infer import Inference
+    from smls.infer import Infer, Inference
 
 T = TypeVar("T")
 
@@ -122,7 +122,7 @@ def check_options(registries: Iterable[str | Iterable[str]], options: Options) -
 
 class Client:
     """Asks the nodes that a registry lists, or nodes that are named: for the labels of images,
-    and for what models give for arrays.
+    the vectors of texts, predictions from features, and what models give for arrays.
 
     Its calls return Deferreds, which can be awaited. Cancelling one cuts its request off.
 
@@ -175,16 +175,58 @@ class Client:
         :raises NodeFault: where every node failed at it.
         :raises OSError: where the file cannot be read.
         """
-        failures: dict[str, SmlsError] = {}
-        try:
-            want = _want(model, version, label)
-        except BadRequest:
-            return fail()
-        return self._call(
-            lambda deadline: self._classify(image, want, top, key, deadline, failures),
-            timeout,
-            failures,
-        )
+
+        async def question() -> Classify:
+            if not isinstance(top, int) or top < 1:
+                raise BadRequest(f"top: got {top!r}, wanted a whole number from 1")
+            return Classify(await self._read(image), top)
+
+        return self._asked(question, (model, version, label), key, timeout)
+
+    def embed(
+        self,
+        texts: str | Iterable[str],
+        model: str | None = None,
+        timeout: float | None = None,
+        *,
+        version: int | str | None = None,
+        label: str | None = None,
+        key: str | None = None,
+    ) -> Deferred[list[list[float]]]:
+        """A vector for each of ``texts``, in their order, from a model that takes texts.
+
+        One text alone gives a list of one vector. The other arguments are as in ``classify``.
+
+        :raises RequestError, Unavailable, NodeFault: as ``classify``.
+        """
+
+        async def question() -> Embed:
+            return await self._in_thread(Embed.of, texts)
+
+        return self._asked(question, (model, version, label), key, timeout)
+
+    def predict(
+        self,
+        rows: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+        model: str | None = None,
+        timeout: float | None = None,
+        *,
+        version: int | str | None = None,
+        label: str | None = None,
+        key: str | None = None,
+    ) -> Deferred[list[Any]]:
+        """A prediction for each of ``rows``, in their order, from a model that takes features.
+
+        A row names each feature: ``{"sl": 2.0, "sw": 1.0}``. One row alone gives a list of one
+        prediction. The other arguments are as in ``classify``.
+
+        :raises RequestError, Unavailable, NodeFault: as ``classify``.
+        """
+
+        async def question() -> Predict:
+            return await self._in_thread(Predict.of, rows)
+
+        return self._asked(question, (model, version, label), key, timeout)
 
     def infer(
         self,
@@ -207,21 +249,17 @@ class Client:
         :raises MissingExtra: where numpy is not installed.
         :raises RequestError, Unavailable, NodeFault: as ``classify``.
         """
-        from smls.program import require_extra
 
-        failures: dict[str, SmlsError] = {}
-        try:
-            want = _want(check_name("model", model), version, label)
+        async def question() -> Infer:
+            check_name("model", model)
+            from smls.program import require_extra
+
             require_extra("Client.infer", "tensors", ("numpy",))
-        except (BadRequest, MissingExtra):
-            return fail()
-        return self._call(
-            lambda deadline: self._infer(
-                want, (inputs, outputs, parameters or {}), key, deadline, failures
-            ),
-            timeout,
-            failures,
-        )
+            from smls import infer
+
+            return await self._in_thread(infer.question, inputs, outputs, parameters or {})
+
+        return self._asked(question, (model, version, label), key, timeout)
 
     def models(self, timeout: float | None = None) -> Deferred[tuple[ServedModel, ...]]:
         """The versions of models that the live nodes have, by name and version.
@@ -292,32 +330,26 @@ class Client:
         call.addTimeout(seconds, self._reactor, out_of_time)
         return call.addBoth(ended)
 
-    async def _classify(
+    def _asked(
         self,
-        image: Image,
-        want: Want,
-        top: int,
+        make: Callable[[], Awaitable[Question[T]]],
+        named: tuple[str | None, int | str | None, str | None],
         key: str | None,
-        deadline: float,
-        failures: dict[str, SmlsError],
-    ) -> Classification:
-        if not isinstance(top, int) or top < 1:
-            raise BadRequest(f"top: got {top!r}, wanted a whole number from 1")
-        body = await self._read(image)
-        return await self._ask(Classify(body, top), want, key, deadline, failures)
+        timeout: float | None,
+    ) -> Deferred[T]:
+        """What a node answers to the question that ``make`` makes, of the model, version and
+        label that are ``named``."""
+        failures: dict[str, SmlsError] = {}
 
-    async def _infer(
-        self,
-        want: Want,
-        asked: tuple[Any, Any, Any],
-        key: str | None,
-        deadline: float,
-        failures: dict[str, SmlsError],
-    ) -> Inference:
-        from smls import infer
+        async def ask(deadline: float) -> T:
+            want = _want(*named)
+            question = await make()
+            call = Call(
+                self._reactor, self._transport, self._directory, self._router, deadline, failures
+            )
+            return await call.ask(question, want, key)
 
-        question = await self._in_thread(infer.question, *asked)
-        return await self._ask(question, want, key, deadline, failures)
+        return self._call(ask, timeout, failures)
 
     async def _models(self, deadline: float) -> tuple[ServedModel, ...]:
         nodes = await self._directory.listing(None)
@@ -325,19 +357,6 @@ class Client:
             left = deadline - self._reactor.seconds()
             nodes = await served.ask(self._transport, nodes, left)
         return served.models(nodes)
-
-    def _ask(
-        self,
-        question: Question[T],
-        want: Want,
-        key: str | None,
-        deadline: float,
-        failures: dict[str, SmlsError],
-    ) -> Coroutine[Deferred[Any], Any, T]:
-        call = Call(
-            self._reactor, self._transport, self._directory, self._router, deadline, failures
-        )
-        return call.ask(question, want, key)
 
     async def _read(self, image: Image) -> bytes:
         if isinstance(image, bytes | bytearray | memoryview):

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from math import isfinite
 from typing import Any, Protocol
 from unicodedata import east_asian_width
 
@@ -77,6 +78,23 @@ class CsvReport:
 def show_json(value: dict[str, Any]) -> None:
     """Prints ``value`` as one line of JSON."""
     click.echo(json.dumps(value))
+
+
+def show_vector(text: str, vector: Sequence[float], *, as_json: bool) -> None:
+    """Prints the numbers of a text's vector in one line; what is none is ``null`` in JSON."""
+    if as_json:
+        numbers = [number if isfinite(number) else None for number in vector]
+        show_json({"text": text, "vector": numbers})
+    else:
+        click.echo(" ".join(map(str, vector)))
+
+
+def show_prediction(row: dict[str, Any], prediction: Any, *, as_json: bool) -> None:
+    """Prints a row's prediction in one line, a text as it is."""
+    if as_json:
+        show_json({"row": row, "prediction": prediction})
+    else:
+        click.echo(prediction if isinstance(prediction, str) else json.dumps(prediction))
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from math import nan
 from typing import Any
 
 from attrs import frozen
@@ -78,6 +79,33 @@ def read_classification(body: bytes, address: str) -> Classification:
         raise NodeFault(f"its answer is no classification: {_beginning(body)}") from error
 
 
+def read_vectors(body: bytes, texts: int) -> list[list[float]]:
+    """The vectors of so many texts in a node's answer; what is no number comes as ``null`` and
+    is ``nan``.
+
+    :raises NodeFault: where the answer is none.
+    """
+    try:
+        vectors = [
+            [nan if number is None else _number(number) for number in vector]
+            for vector in _list(json.loads(body), texts)
+        ]
+    except (ValueError, TypeError) as error:
+        raise NodeFault(f"its answer is not {texts} vectors: {_beginning(body)}") from error
+    return vectors
+
+
+def read_predictions(body: bytes, rows: int) -> list[Any]:
+    """The predictions for so many rows in a node's answer, as JSON has them.
+
+    :raises NodeFault: where the answer is none.
+    """
+    try:
+        return _list(json.loads(body)["prediction"], rows)
+    except (ValueError, TypeError, KeyError) as error:
+        raise NodeFault(f"its answer is not {rows} predictions: {_beginning(body)}") from error
+
+
 def read_error(status: int, body: bytes, retry_after: str | None) -> SmlsError:
     """The error that an answer with ``status`` tells; a ``NodeFault`` where it tells none.
 
@@ -100,6 +128,12 @@ def read_error(status: int, body: bytes, retry_after: str | None) -> SmlsError:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _list(value: Any, size: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) != size:
         raise TypeError(value)
     return value
 
