@@ -105,7 +105,7 @@ class Transport:
         """
         sent = dict(headers or {})
         if body is not None:
-            sent["Content-Type"] = "application/octet-stream"
+            sent.setdefault("Content-Type", "application/octet-stream")
         call = Deferred.fromCoroutine(self._request(method, url, body, sent))
         if timeout_seconds is not None:
             message = f"did not answer within {timeout_seconds:.3g} s"

@@ -164,12 +164,23 @@ LABELS = ("daisy", "rose", "tulip")
 
 
 class FakeNode(FakeServer):
-    """Classifies anything that begins with ``image``; its scores tell nothing."""
+    """Classifies anything that begins with ``image``; its scores tell nothing, nor do its vectors
+    and predictions."""
 
     def __init__(self, name: str, models: Iterable[str] = ("flowers",)) -> None:
-        super().__init__(self.classify)
+        super().__init__(self.answer)
         self.name = name
         self.models = tuple(models)
+
+    def answer(self, request: Any) -> None:
+        if request.path == b"/embed":
+            texts = json.loads(request.content.read())
+            respond(request, 200, [[0.5, float(len(text))] for text in texts])
+        elif request.path == b"/":
+            rows = json.loads(request.content.read())
+            respond(request, 200, {"prediction": [sum(row.values()) for row in rows]})
+        else:
+            self.classify(request)
 
     def classify(self, request: Any) -> None:
         body = request.content.read()

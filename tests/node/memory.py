@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -120,13 +120,18 @@ class Named:
     version: str = "1"
     runtime: Runtime = field(factory=Brightness)
 
-    def on(self, clock: Clock, workers: int, limits: Limits, time: BatchTime) -> Model:
+    def on(
+        self,
+        clock: Any,
+        workers: int,
+        limits: Limits,
+        time: BatchTime,
+        wake: Callable[..., Any] = lambda call, *given: call(*given),
+    ) -> Model:
         batcher = Batcher(limits, time, workers)
         runner = Runner(self.runtime, limits.padded)
         signatures = self.runtime.signatures
-        threads = Workers(
-            batcher, runner, workers, clock.seconds, lambda call, *given: call(*given)
-        )
+        threads = Workers(batcher, runner, workers, clock.seconds, wake)
         return Model(
             self.name,
             self.version,
