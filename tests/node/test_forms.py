@@ -214,6 +214,7 @@ def test_the_root_says_what_the_node_is_to_programs_and_to_people() -> None:
     assert page.headers["Content-Type"].startswith("text/html")
     assert b"&lt;b&gt;" in page.body
     assert b"<b></b>" not in page.body
+    assert b'href="/v2/docs"' in page.body
     assert node.request("HEAD", "/").body == b""
 
 

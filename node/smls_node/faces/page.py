@@ -11,6 +11,7 @@ from attrs import asdict
 from smls.site import LimitedRequest
 from smls.web import Answer, json_answer, prefers_html
 from smls_node.catalogue import Model
+from smls_node.faces.trials import SCRIPT, trials
 from smls_node.serving import Serving
 from smls_node.tables import TableTask
 from smls_node.tasks import ImageTask
@@ -24,7 +25,11 @@ def add_routes(app: Any, serving: Serving, version: str) -> None:
     def about(request: LimitedRequest) -> bytes:
         status = describe(serving, version)
         answer = (
-            Answer(200, page(status).encode(), "text/html; charset=utf-8")
+            Answer(
+                200,
+                page(status, trials(serving.catalogue)).encode(),
+                "text/html; charset=utf-8",
+            )
             if prefers_html(request.requestHeaders)
             else json_answer(status)
         )
@@ -42,8 +47,8 @@ def describe(serving: Serving, version: str) -> dict[str, Any]:
     }
 
 
-def page(status: dict[str, Any]) -> str:
-    """The same as HTML, with a form to try it."""
+def page(status: dict[str, Any], forms: str) -> str:
+    """The same as HTML, with forms to try it."""
     rows = "".join(
         f"<tr><td>{escape(model['name'])}</td><td>{escape(model['version'])}"
         f"{escape(_in_brackets(model['version_labels']))}</td>"
@@ -62,6 +67,8 @@ def page(status: dict[str, Any]) -> str:
         program=escape(status["program"]),
         phase=escape(status["phase"]),
         rows=rows,
+        forms=forms,
+        script=SCRIPT,
     )
 
 
@@ -110,13 +117,21 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem aut
 table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #ddd; }}
 code, small {{ color: #555; }}
+code {{ overflow-wrap: anywhere; }}
+details {{ border-bottom: 1px solid #ddd; padding: .4rem 0; }}
+summary {{ cursor: pointer; }}
+form {{ margin: .6rem 0; }}
+label {{ display: block; margin: .3rem 0; }}
+textarea {{ display: block; width: 100%; box-sizing: border-box; font: inherit; }}
+pre {{ background: #f4f4f4; padding: .6rem; overflow: auto; max-height: 12rem;
+  white-space: pre-wrap; overflow-wrap: anywhere; }}
 </style>
 <h1>{node}</h1>
 <p>This node is <b>{phase}</b>. <small>{program}</small></p>
 <table><tr><th>model</th><th>version</th><th>takes</th><th>labels</th></tr>{rows}</table>
 <h2>Try it</h2>
-<form method="post" action="/classify" enctype="multipart/form-data">
-<input type="file" name="data" accept="image/*" multiple required> <button>Classify</button></form>
-<p><code>curl -F data=@image.jpg http://THIS-NODE/classify</code></p>
+{forms}
+<p><a href="/v2/docs">All calls of this node</a>, also for models that take tensors.</p>
+<script>{script}</script>
 </html>
 """
