@@ -28,8 +28,8 @@ from smls_node import machine
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.channel import Channel, Closed
 
-NICE = 10
-"""Leaves a tenth of a core that others want too: a load on a busy node goes on, and is hardly
+NICE = 5
+"""Leaves a quarter of a core that others want too: a load on a busy node goes on, and is hardly
 noticed. On Linux a thread has a priority of its own, and hands it on to those that it starts."""
 
 
