@@ -19,8 +19,9 @@ import skops.io
 import tensorflow as tf
 from onnx import TensorProto, helper
 
+import smls
 from tests.integration.fleet import THREE, UNMEASURED, ask, classify
-from tests.processes import LOCAL, Running, running
+from tests.processes import LOCAL, Running, run, running
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -116,6 +117,28 @@ def test_each_format_answers_as_its_library_does(node: Running, folder: Path) ->
     assert np.allclose(got, wanted.numpy(), atol=1e-6)
     reply = classify(node.url, THREE.read_bytes(), model="colours")
     assert {each["label"] for each in reply.json["predictions"]} == {"red", "green", "blue"}
+
+
+def test_the_client_embeds_and_predicts(node: Running, tmp_path: Path) -> None:
+    texts = ["Hello world!", "How are you today?", ""]
+    flowers = [[2.0, 1.0, 2.0, 3.0], [5.1, 3.5, 1.4, 0.2]]
+    rows = [dict(zip(("sl", "sw", "pl", "pw"), flower, strict=True)) for flower in flowers]
+    with smls.BlockingClient(nodes=[node.address]) as client:
+        vectors = client.embed(texts, model="encoder")
+        assert vectors == posted(node, "/models/encoder", texts)
+        predictions = client.predict(rows, model="iris")
+        assert predictions == posted(node, "/models/iris", rows)["prediction"]
+        with pytest.raises(smls.BadRequest, match="model iris takes no texts"):
+            client.embed(texts, model="iris")
+    asked = ("smls-client", "--node", node.address)
+    done = run(*asked, "embed", "--model", "encoder", "--json", "-", text="\n".join(texts[:2]))
+    assert [json.loads(line)["vector"] for line in done.stdout.splitlines()] == vectors[:2]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    done = run(*asked, "predict", "--model", "iris", "--json", tmp_path / "rows.json")
+    shown = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["row"], each["prediction"]) for each in shown] == list(
+        zip(rows, predictions, strict=True)
+    )
 
 
 @pytest.mark.parametrize(

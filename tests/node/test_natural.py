@@ -93,6 +93,29 @@ def test_features_become_predictions(runtime: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (np.asfortranarray([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        (np.array([[1, 2], [3, 4]], np.float32)[:, ::-1], [[2, 1], [4, 3]]),
+        (np.array([1, 2], ">i8"), [1, 2]),
+        (np.array([1.5, np.nan], np.float16), [1.5, None]),
+        (np.array([True, False]), [True, False]),
+        (np.array([b"no", "\u00e9".encode()], np.object_), ["no", "\u00e9"]),
+        (np.array([[b"a", b"b"], [b"c", b"\xff"]], np.object_), [["a", "b"], ["c", "\ufffd"]]),
+        (np.array(["no", "yes"]), ["no", "yes"]),
+    ],
+)
+def test_predictions_of_any_kind_are_told(given: Any, told: Any) -> None:
+    class Given(Weights):
+        def infer(self, inputs: Tensors, signature: str, parameters: Mapping[str, Any]) -> Tensors:
+            return {"predict": given}
+
+    runtime = Given(TensorSpec("x", "FP64", (-1, 2)), columns=("a", "b"))
+    reply = post(runtime, "/", [{"a": 1, "b": 1}] * 2)
+    assert json.loads(reply.body) == {"prediction": told}
+
+
+@pytest.mark.parametrize(
     ("runtime", "path", "body", "told"),
     [
         (MATRIX, "/", {"a": 1}, "features: got no 'b', wanted a, b"),

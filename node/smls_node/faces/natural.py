@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
+import numpy as np
 import orjson
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -84,7 +85,8 @@ def _natural(model: Model, *, only_texts: bool) -> _Natural:
     task = model.task
     if isinstance(task, TextTask):
         return _Natural(
-            lambda value: task.inputs(_texts(value)), lambda found: task.vectors(found.outputs)
+            lambda value: task.inputs(_texts(value)),
+            lambda found: _plain(task.vectors(found.outputs)),
         )
     if isinstance(task, TableTask) and not only_texts:
         return _Natural(
@@ -149,14 +151,20 @@ def _rows(value: Any) -> list[dict[str, Any]]:
 
 def _told(natural: _Natural, found: Inferred) -> Answer:
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    return Answer(200, orjson.dumps(natural.answer(found), option=options))
+    return Answer(200, orjson.dumps(natural.answer(found), _text, options))
 
 
-def _plain(values: Any) -> Any:
-    """An array as what JSON can have: texts where it holds bytes."""
-    if values.dtype != object:
-        return values
-    return [each.decode(errors="replace") if isinstance(each, bytes) else each for each in values]
+def _plain(array: Any) -> Any:
+    """An array as orjson takes it: in rows of the machine's own numbers, texts as lists."""
+    if array.dtype.kind in "OSU":
+        return array.tolist()
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    raise TypeError(type(value).__name__)
 
 
 def add_routes(app: Any, serving: Serving, terms: Terms) -> None:
