@@ -74,8 +74,9 @@ def test_columns_answer_outputs() -> None:
     for inputs in ([[1.0], [2.0]], {"x": [[1.0], [2.0]]}):
         reply = post(node, "half_plus_two:predict", {"inputs": inputs})
         assert reply.json == {"outputs": [[2.5], [3.0]]}
-    reply = post(node, "half_plus_two:predict", {"inputs": [1.0, 2.0]})
-    assert reply.json == {"outputs": [2.5, 3.0]}
+    for inputs, outputs in (([1.0, 2.0], [2.5, 3.0]), (2.0, 3.0)):
+        reply = post(node, "half_plus_two:predict", {"inputs": inputs})
+        assert reply.json == {"outputs": outputs}
 
 
 MANY = {
@@ -300,7 +301,7 @@ def test_numbers_of_thousands_of_digits_are_told() -> None:
         ({"instances": [{}]}, "JSON object: {} keys must be equal to: x"),
         ({"instances": [[[1.0]]]}, "input x: got FP32[1, 1, 1], wanted FP32[?, 1]"),
         ({"instances": [[1.0, 2.0]]}, "input x: got FP32[1, 2], wanted FP32[?, 1]"),
-        ({"inputs": 1.0}, "input x: got FP32[], wanted FP32[?, 1]"),
+        ({"inputs": [[1.0, 2.0]]}, "input x: got FP32[1, 2], wanted FP32[?, 1]"),
         ({"inputs": {"y": [[1.0]]}}, "Missing named input: x in 'inputs' object."),
         ({"inputs": {"x": [[1.0]], "y": 1}}, "does not have named input: y"),
         ({"inputs": {"x": [[1.0], [1.0, 2.0]]}}, "list at unexpected size: 2 at level: 1"),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from smls.errors import BadRequest
 from smls.tensors import Tensors, TensorSpec
 from smls_node import tensorjson
+from smls_node.faces.tfshapes import fitted, narrowed
 from smls_node.signature import DEFAULT, Signature
 
 Signatures = Mapping[str, Signature]
@@ -26,13 +27,13 @@ class Predict:
     """A predict call: what is asked of one signature, and how the answer is to be told.
 
     ``runs`` are several where a signature that takes one at a time is given several instances.
-    ``is_flat`` says that scalars were sent for rows of one value.
+    ``sides`` are those that the answer is ``narrowed`` to.
     """
 
     signature: str
     runs: tuple[Tensors, ...]
     by_row: bool
-    is_flat: bool = False
+    sides: int | None = None
 
     def answer(self, outputs: Sequence[Tensors]) -> bytes:
         """The body for the outputs of the runs.
@@ -40,8 +41,7 @@ class Predict:
         :raises BadRequest: where they have no rows, but were asked for by row.
         """
         tensors = outputs[0] if len(outputs) == 1 else _joined(outputs)
-        if self.is_flat:
-            tensors = {name: _without_ones(tensor) for name, tensor in tensors.items()}
+        tensors = narrowed(tensors, self.sides)
         if self.by_row:
             return tensorjson.write({"predictions": _rows(tensors)})
         values = {name: _value(name, tensor) for name, tensor in tensors.items()}
@@ -79,10 +79,9 @@ def predict(body: memoryview | bytes, signatures: Signatures) -> Predict:
     else:
         raise BadRequest("Missing 'inputs' or 'instances' key")
     by_row = "instances" in document
-    fitted = {name: _fitted(each, signature, name) for name, each in tensors.items()}
-    is_flat = any(fitted[each].ndim > tensors[each].ndim for each in tensors)
-    runs = _runs(fitted, signature) if by_row else (fitted,)
-    return Predict(name, runs, by_row, is_flat)
+    whole, sides = fitted(tensors, signature)
+    runs = _runs(whole, signature) if by_row else (whole,)
+    return Predict(name, runs, by_row, sides)
 
 
 def document_of(body: memoryview | bytes) -> dict[str, Any]:
@@ -207,20 +206,6 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and not tensorjson.is_binary(value)
 
 
-def _fitted(tensor: NDArray[Any], signature: Signature, name: str) -> NDArray[Any]:
-    """``tensor``, with sides of 1 at its end where the signature has such and it has none.
-
-    TensorFlow's own half_plus_two takes float[?, 1] and is sent ``[1.0, 2.0, 5.0]``.
-    """
-    for spec in signature.inputs:
-        missing = len(spec.shape) - tensor.ndim
-        if spec.name == name and 0 < missing < len(spec.shape):
-            shape = (*tensor.shape, *[1] * missing)
-            if set(spec.shape[-missing:]) == {1} and spec.admits(shape):
-                return tensor.reshape(shape)
-    return tensor
-
-
 def _runs(tensors: Tensors, signature: Signature) -> tuple[Tensors, ...]:
     """The instances in one run, or each in its own where the signature takes one at a time."""
     specs = {spec.name: spec for spec in signature.inputs}
@@ -247,10 +232,6 @@ def _joined(outputs: Sequence[Tensors]) -> Tensors:
         has_rows = all(piece.ndim and len(piece) == 1 for piece in pieces)
         together[name] = np.concatenate(pieces) if has_rows else np.stack(pieces)
     return together
-
-
-def _without_ones(tensor: NDArray[Any]) -> NDArray[Any]:
-    return tensor.reshape(len(tensor)) if tensor.ndim and tensor.size == len(tensor) else tensor
 
 
 def _rows(tensors: Tensors) -> Any:

@@ -17,6 +17,7 @@ from smls_node.faces.grpc.calls import Call, Unary
 from smls_node.faces.grpc.examples import examples_of
 from smls_node.faces.grpc.messages import message
 from smls_node.faces.tfmodels import VersionStatus, statuses
+from smls_node.faces.tfshapes import fitted, narrowed
 from smls_node.serving import Ask, Inferred, Serving
 
 PREDICTION = "tensorflow.serving.PredictionService"
@@ -52,14 +53,15 @@ class TensorFlowServing:
         ask = _ask(spec, call)
         filtered = [WantedOutput(name) for name in request.output_filter]
 
-        def run(model: Model) -> Deferred[Inferred]:
+        def run(model: Model) -> Deferred[tuple[Inferred, int | None]]:
             name, signature = model.signature(_signature(spec))
             v2.check_outputs(signature, filtered)
-            return self._serving.infer(inputs, ask, name)
+            whole, sides = fitted(inputs, signature)
+            return self._serving.infer(whole, ask, name).addCallback(lambda got: (got, sides))
 
-        found: Inferred = await call.run(ask, run)
+        found, sides = await call.run(ask, run)
         begun = self._serving.seconds()
-        outputs = v2.chosen(found.outputs, filtered)
+        outputs = narrowed(v2.chosen(found.outputs, filtered), sides)
         response = message("tensorflow.serving.PredictResponse")(
             model_spec=_spec(found.model, found.signature)
         )
