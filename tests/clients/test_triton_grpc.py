@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smls_node.examples import serialized
 from tests.processes import Running
 
 triton = pytest.importorskip("tritonclient.grpc")
@@ -137,3 +138,13 @@ def test_the_asyncio_client_is_answered(node: Running) -> None:
     with triton.InferenceServerClient(node.grpc_address) as client:
         wanted = client.infer("digits", inputs()).as_numpy("final_result")
     assert np.allclose(asyncio.run(ask()), wanted, atol=1e-5)
+
+
+def test_another_signature_is_asked_for_by_its_name(tensorflow_models: Running) -> None:
+    example = serialized({"x": [4.0]})
+    given = triton.InferInput("inputs", [2], "BYTES")
+    given.set_data_from_numpy(np.array([example, example], np.object_))
+    more = {"parameters": {"signature_name": "regress_x_to_y2"}, "model_version": "7"}
+    with triton.InferenceServerClient(tensorflow_models.grpc_address) as client:
+        found = client.infer("half_plus_two", [given], **more).as_numpy("outputs")
+    assert found.tolist() == [[5.0], [5.0]]

@@ -15,6 +15,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 import smls
+from smls_node.examples import serialized
 from tests.processes import ROOT, Running
 
 DIGITS = ("three", "seven")
@@ -134,3 +135,24 @@ def test_our_own_client_gets_the_same(node: Running, client: Any) -> None:
     with smls.BlockingClient(nodes=[node.address]) as own:
         found = own.infer("digits", {"input": pixels()})
     np.testing.assert_allclose(found.outputs["final_result"], scores, rtol=1e-5)
+
+
+def test_another_signature_is_asked_for_by_its_name(tensorflow_models: Running) -> None:
+    example = serialized({"x": [4.0]})
+    given = triton.InferInput("inputs", [2], "BYTES")
+    given.set_data_from_numpy(np.array([example, example], np.object_))
+    more = {"parameters": {"signature_name": "regress_x_to_y2"}, "model_version": "7"}
+    with triton.InferenceServerClient(tensorflow_models.address) as client:
+        found = client.infer("half_plus_two", [given], **more).as_numpy("outputs")
+    assert found.tolist() == [[5.0], [5.0]]
+
+
+def test_bodies_go_as_gzip_files_both_ways(tensorflow_models: Running) -> None:
+    given = triton.InferInput("x", [50_000, 1], "FP32")
+    given.set_data_from_numpy(np.ones((50_000, 1), np.float32))
+    packed = {"request_compression_algorithm": "gzip", "response_compression_algorithm": "gzip"}
+    with triton.InferenceServerClient(tensorflow_models.address) as client:
+        for binary in (True, False):
+            wanted = triton.InferRequestedOutput("y", binary_data=binary)
+            found = client.infer("half_plus_two", [given], outputs=[wanted], **packed)
+            assert found.as_numpy("y").tolist() == [[2.5]] * 50_000

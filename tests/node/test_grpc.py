@@ -229,6 +229,11 @@ def test_a_priority_goes_first() -> None:
             "parameters: priority: got 'first', wanted a whole number 0-9",
         ),
         (
+            {"parameters": {"signature_name": {"string_param": "x"}}},
+            StatusCode.INVALID_ARGUMENT,
+            "model light: signature: got 'x', wanted serving_default",
+        ),
+        (
             {"parameters": {"timeout": {"int64_param": -1}}},
             StatusCode.INVALID_ARGUMENT,
             "parameters: timeout: got -1, wanted",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from smls_node.serving import Phase
 from smls_node.signature import DEFAULT, Signature
 from smls_node.versions import Standing, State
 from tests.memory import Reply
-from tests.node.memory import Broken, MemoryNode, model
+from tests.node.memory import Broken, HalfPlusTwo, MemoryNode, model
 
 
 class Sums:
@@ -266,6 +267,48 @@ def test_other_parameters_go_to_models_that_take_what_they_are_given() -> None:
         ask(node, {**JSON, "parameters": {"temperature": 0.5, "priority": 2}})
         runtime: Any = node.serving.catalogue.models[0].runtime
         assert runtime.parameters == [wanted]
+
+
+def half(x: object, **parameters: object) -> Reply:
+    node = MemoryNode(model("half", runtime=HalfPlusTwo()))
+    item = {"name": "x", "datatype": "FP32", "shape": [1, 1], "data": x}
+    if parameters:
+        item["name"] = "inputs"
+    body = {"inputs": [item], "parameters": parameters}
+    return ask(node, body, "/v2/models/half/infer")
+
+
+def test_any_signature_may_be_named() -> None:
+    for name, output in {"regress_x_to_y": "outputs", "classify_x_to_y": "scores"}.items():
+        (told,) = half([1.0], signature_name=name).json["outputs"]
+        assert (told["name"], told["data"]) == (output, [2.5])
+    (told,) = half([1.0]).json["outputs"]
+    assert told["name"] == "y"
+    refused(half([1.0], signature_name="many"), 400, "got no 'tag', wanted tag, signal")
+    refused(half([1.0], signature_name="x"), 400, "signature: got 'x', wanted serving_default")
+    refused(half([1.0], signature_name=3), 400, "signature_name: got 3, wanted a text")
+
+
+def test_large_answers_in_json_are_packed_and_bytes_are_not() -> None:
+    rows = np.zeros((20_000, 2), np.float32)
+    tensors = {"x": rows, "t": np.full(20_000, b"text", np.object_)}
+    for binary in (True, False):
+        written = write_request(InferRequest(tensors, binary=binary))
+        reply = sums(max_upload=1_000_000).request(
+            "POST",
+            INFER,
+            written.data,
+            **{LENGTH_HEADER: str(written.json_bytes), "Accept-Encoding": "gzip"},
+        )
+        assert len(reply.body) > 1
+        assert reply.headers.get("Content-Encoding") == (None if binary else "gzip")
+        if binary:
+            length = int(reply.headers[LENGTH_HEADER])
+            found = read_answer(reply.body, length).outputs
+            assert found["sum"].tolist() == [0.0] * 20_000
+        else:
+            told = json.loads(gzip.decompress(reply.body))["outputs"]
+            assert told[1]["data"] == ["text"] * 20_000
 
 
 def test_the_server_says_what_it_is() -> None:

@@ -114,13 +114,14 @@ async def _infer(
 async def _answered(serving: Serving, terms: Terms, request: LimitedRequest, model: Model) -> bytes:
     body: memoryview = request.content.whole()
     length = json_length(request.getHeader(LENGTH_HEADER), len(body))
-    signature_name, signature = model.signature()
     if length == 0 and len(body):
-        asked_for = InferRequest(v2.raw_inputs(signature, body), binary=True)
+        _, first = model.signature()
+        asked_for = InferRequest(v2.raw_inputs(first, body), binary=True)
     else:
         asked_for = await terms.offload(len(body), read_request, body, length)
-    v2.check_outputs(signature, asked_for.outputs)
     wishes = v2.asked(asked_for.parameters)
+    signature_name, signature = model.signature(wishes.signature)
+    v2.check_outputs(signature, asked_for.outputs)
     now = serving.seconds()
     ask = Ask(
         deadline=terms.deadline(request, now, wishes.timeout_seconds),
@@ -138,7 +139,8 @@ async def _answered(serving: Serving, terms: Terms, request: LimitedRequest, mod
     written: Body = await terms.offload(size, write_answer, answer, binary)
     terms.report(request, found.times, found.load, encode=serving.seconds() - begun)
     if written.json_bytes is None:
-        return Answer(200, written.data).write_to(request)
+        return await terms.told(request, Answer(200, written.data))
+    # Bytes go as they are: packing numbers takes longer than sending them, and saves a tenth.
     headers = ((LENGTH_HEADER, str(written.json_bytes)),)
     return Answer(200, written.data, BINARY, headers).write_to(request)
 

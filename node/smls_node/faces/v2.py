@@ -36,8 +36,10 @@ INDEX_STATES = {
 
 @frozen
 class Asked:
-    """What the parameters of a request ask of the node; ``rest`` is for the model."""
+    """What the parameters of a request ask of the node; ``rest`` is for the model, and the
+    signature its first where none is named."""
 
+    signature: str | None = None
     priority: int = DEFAULT_PRIORITY
     timeout_seconds: float | None = None
     rest: Mapping[str, Any] = field(factory=dict)
@@ -45,7 +47,8 @@ class Asked:
 
 def asked(parameters: Mapping[str, Any]) -> Asked:
     """``priority`` (1 goes first, 0 leaves it to the node) and ``timeout`` (microseconds, 0 for
-    none), as Triton's scheduling policy extension has them.
+    none), as Triton's scheduling policy extension has them, and ``signature_name``, as TensorFlow
+    Serving has it: the protocol knows one signature a model.
 
     :raises BadRequest: where one of them is something else.
     :raises Unsupported: where the request belongs to a sequence.
@@ -53,12 +56,17 @@ def asked(parameters: Mapping[str, Any]) -> Asked:
     rest = dict(parameters)
     priority = _whole("priority", rest.pop("priority", 0), MAX_PRIORITY)
     timeout = _whole("timeout", rest.pop("timeout", 0), 2**63 - 1)
+    signature = rest.pop("signature_name", "")
+    if not isinstance(signature, str):
+        raise BadRequest(f"parameters: signature_name: got {shown(signature)}, wanted a text")
     sequence = rest.pop("sequence_id", 0)
     rest.pop("sequence_start", None)
     rest.pop("sequence_end", None)
     if sequence not in (0, ""):
         raise Unsupported("sequence_id: sequences of requests are not served")
-    return Asked(priority or DEFAULT_PRIORITY, timeout / 1e6 if timeout else None, rest)
+    return Asked(
+        signature or None, priority or DEFAULT_PRIORITY, timeout / 1e6 if timeout else None, rest
+    )
 
 
 def for_model(signature: Signature, parameters: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -75,7 +75,7 @@ class OpenInference:
         ask = _ask(request.model_name, request.model_version, deadline, priority=wishes.priority)
 
         def run(model: Model) -> Deferred[Inferred]:
-            name, signature = model.signature()
+            name, signature = model.signature(wishes.signature)
             v2.check_outputs(signature, wanted)
             parameters = v2.for_model(signature, wishes.rest)
             return self._serving.infer(inputs, ask, name, parameters)
