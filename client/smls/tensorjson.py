@@ -22,9 +22,17 @@ from smls.tensorbytes import MAX_SIDES, Buffer, kind_of, shaped, shown, texts_of
 PIECE = 1 << 16
 """Numbers that are written at once, in 3 ms: no other thread runs meanwhile."""
 
+TYPES: dict[str, tuple[type, ...]] = {
+    "f": (int, float),
+    "i": (int,),
+    "u": (int,),
+    "b": (bool,),
+    "O": (str,),
+}
+"""What an element of each of numpy's kinds is in JSON."""
+
 _OF_TYPE = {"f": "d", "i": "i", "u": "u"}
 _WIDEST = {"f": np.float64, "i": np.int64, "u": np.uint64, "b": np.bool_}
-_TYPES = {"f": (int, float), "i": (int,), "u": (int,), "b": (bool,), "O": (str,)}
 _WANTED = {
     "f": "numbers",
     "i": "whole numbers that fit",
@@ -77,9 +85,13 @@ def from_json(where: str, datatype: str, shape: Sequence[int], data: Any) -> NDA
             buffer = data.as_buffer(of_type=_OF_TYPE[kind.kind])
         except (TypeError, ValueError):
             raise _mixed(where, kind) from None
-        array = _narrow(where, np.frombuffer(buffer, _WIDEST[kind.kind]), kind)
+        wide: NDArray[Any] = np.frombuffer(buffer, _WIDEST[kind.kind])
     else:
-        array = _from_list(where, data, kind)
+        wide = _from_list(where, data, kind)
+    try:
+        array = narrow(wide, kind)
+    except OverflowError:
+        raise _too_large(where, kind) from None
     if array.size != prod(shape):
         raise BadRequest(
             f"{where}: data: got {array.size} elements, wanted {prod(shape)}: shape {list(shape)}"
@@ -102,6 +114,22 @@ def to_json(where: str, array: NDArray[Any]) -> bytes:
     native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(-1)
     pieces = [native[begin : begin + PIECE] for begin in range(0, len(native), PIECE)]
     return b"[%b]" % b",".join(map(_numbers, pieces))
+
+
+def narrow(array: NDArray[Any], kind: np.dtype[Any]) -> NDArray[Any]:
+    """``array`` as ``kind``.
+
+    :raises OverflowError: where a number in it is too large for that.
+    """
+    if kind.kind in "iu" and array.size and array.dtype != kind:
+        bounds = np.iinfo(kind)
+        if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
+            raise OverflowError(f"got a number outside of {bounds.min} to {bounds.max}")
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(kind, copy=False)
+    except FloatingPointError:
+        raise OverflowError(f"got a number that does not fit into {kind}") from None
 
 
 def _numbers(piece: NDArray[Any]) -> bytes:
@@ -169,7 +197,7 @@ def _from_list(where: str, data: Any, kind: np.dtype[Any]) -> NDArray[Any]:
     elements = _plain(data)
     while elements and all(isinstance(each, list) for each in elements):
         elements = [each for inner in elements for each in inner]
-    if not all(type(each) in _TYPES[kind.kind] for each in elements):
+    if not all(type(each) in TYPES[kind.kind] for each in elements):
         raise _mixed(where, kind)
     if kind.hasobject:
         return _texts(where, elements)
@@ -179,7 +207,7 @@ def _from_list(where: str, data: Any, kind: np.dtype[Any]) -> NDArray[Any]:
         raise _too_large(where, kind) from None
     if kind.kind == "f" and not np.isfinite(array).all():
         raise _too_large(where, kind)
-    return _narrow(where, array, kind)
+    return array
 
 
 def _texts(where: str, elements: list[str]) -> NDArray[Any]:
@@ -189,19 +217,6 @@ def _texts(where: str, elements: list[str]) -> NDArray[Any]:
     except UnicodeEncodeError:
         raise BadRequest(f"{where}: data: got half a surrogate pair, wanted texts") from None
     return array
-
-
-def _narrow(where: str, array: NDArray[Any], kind: np.dtype[Any]) -> NDArray[Any]:
-    """``array`` as ``kind``, where everything in it fits."""
-    if kind.kind in "iu" and array.size and array.dtype != kind:
-        bounds = np.iinfo(kind)
-        if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
-            raise _too_large(where, kind)
-    try:
-        with np.errstate(over="raise"):
-            return array.astype(kind, copy=False)
-    except FloatingPointError:
-        raise _too_large(where, kind) from None
 
 
 def _mixed(where: str, kind: np.dtype[Any]) -> BadRequest:

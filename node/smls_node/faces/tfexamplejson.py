@@ -10,8 +10,8 @@ import numpy as np
 from attrs import frozen
 
 from smls.errors import BadRequest
-from smls_node import tensorjson
 from smls_node.examples import ClassScore, Example, Feature
+from smls_node.faces import tfvalues
 from smls_node.faces.tfjson import Signatures, document_of, signature_named, wrong
 
 
@@ -50,22 +50,22 @@ def examples(body: memoryview | bytes, signatures: Signatures) -> Examples:
 
 def classified(rows: Sequence[Sequence[ClassScore]]) -> bytes:
     """The body that tells the classes of each example."""
-    return tensorjson.write({"results": [[_class(each) for each in row] for row in rows]})
+    return tfvalues.write({"results": [[_class(each) for each in row] for row in rows]})
 
 
 def regressed(values: Sequence[float]) -> bytes:
     """The body that tells the value of each example."""
-    return tensorjson.write({"results": tensorjson.plain(np.array(values, np.float32))})
+    return tfvalues.write({"results": tfvalues.plain(np.array(values, np.float32))})
 
 
 def _class(found: ClassScore) -> list[Any]:
     label, score = found
-    return [label, tensorjson.plain(np.array(score, np.float32))]
+    return [label, tfvalues.plain(np.array(score, np.float32))]
 
 
 def _example(value: Any) -> Example:
     if not isinstance(value, dict):
-        got = tensorjson.json_name(value)
+        got = tfvalues.json_name(value)
         raise BadRequest(f"Example must be JSON object but got JSON {got}")
     return {name: _feature(name, each) for name, each in value.items()}
 
@@ -83,9 +83,9 @@ _FEATURES = {bytes: "bytes", float: "float", int: "int64"}
 
 
 def _element(name: str, value: Any) -> Any:
-    if isinstance(value, str) or tensorjson.is_binary(value):
+    if isinstance(value, str) or tfvalues.is_binary(value):
         try:
-            return tensorjson.binary(value)
+            return tfvalues.binary(value)
         except ValueError as error:
             raise BadRequest(f"Feature: {name}: {error}") from None
     if isinstance(value, float):
@@ -95,5 +95,5 @@ def _element(name: str, value: Any) -> Any:
             raise BadRequest(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
         return int(value)
     raise BadRequest(
-        f"Feature: {name} has element with unexpected JSON type: {tensorjson.json_name(value)}"
+        f"Feature: {name} has element with unexpected JSON type: {tfvalues.json_name(value)}"
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from smls.errors import BadRequest
 from smls.tensors import Tensors, TensorSpec
-from smls_node import tensorjson
+from smls_node.faces import tfvalues
 from smls_node.faces.tfshapes import fitted, narrowed
 from smls_node.signature import DEFAULT, Signature
 
@@ -43,10 +43,10 @@ class Predict:
         tensors = outputs[0] if len(outputs) == 1 else _joined(outputs)
         tensors = narrowed(tensors, self.sides)
         if self.by_row:
-            return tensorjson.write({"predictions": _rows(tensors)})
+            return tfvalues.write({"predictions": _rows(tensors)})
         values = {name: _value(name, tensor) for name, tensor in tensors.items()}
         only = next(iter(values.values())) if len(values) == 1 else values
-        return tensorjson.write({"outputs": only})
+        return tfvalues.write({"outputs": only})
 
 
 def predict(body: memoryview | bytes, signatures: Signatures) -> Predict:
@@ -89,7 +89,7 @@ def document_of(body: memoryview | bytes) -> dict[str, Any]:
 
     :raises BadRequest: where it holds none.
     """
-    document = tensorjson.read(body)
+    document = tfvalues.read(body)
     if not isinstance(document, dict):
         raise wrong(document, "Is not object")
     return document
@@ -110,7 +110,7 @@ def signature_named(document: Mapping[str, Any]) -> str:
 
 def wrong(value: Any, told: str) -> BadRequest:
     """The error that ``value`` is not as it must be."""
-    return BadRequest(f"JSON Value: {tensorjson.shown(value)} {told}")
+    return BadRequest(f"JSON Value: {tfvalues.shown(value)} {told}")
 
 
 def _from_instances(instances: list[Any], signature: Signature) -> Tensors:
@@ -147,14 +147,14 @@ def _misnamed(number: int, instance: dict[str, Any], names: list[str]) -> str:
             )
     return (
         f"Failed to process element: {number} of 'instances' list. JSON object: "
-        f"{tensorjson.shown(instance)} keys must be equal to: {','.join(sorted(names))}"
+        f"{tfvalues.shown(instance)} keys must be equal to: {','.join(sorted(names))}"
     )
 
 
 def _column(values: list[Any], spec: TensorSpec | None, key: str = "") -> NDArray[Any]:
     datatype = spec.datatype if spec else None
     try:
-        return tensorjson.array(values, datatype)
+        return tfvalues.array(values, datatype)
     except BadRequest as error:
         told = _row_fault(values, datatype, f" key: {key}" if key else "") if datatype else None
         raise BadRequest(told or error.message) from None
@@ -162,10 +162,10 @@ def _column(values: list[Any], spec: TensorSpec | None, key: str = "") -> NDArra
 
 def _row_fault(values: list[Any], datatype: str, key: str) -> str | None:
     """What is wrong with the first of ``values`` that is at fault."""
-    shape = tensorjson.shape_of(values[0])
+    shape = tfvalues.shape_of(values[0])
     for number, value in enumerate(values):
-        told = tensorjson.fault(value, datatype)
-        got = tensorjson.shape_of(value)
+        told = tfvalues.fault(value, datatype)
+        got = tfvalues.shape_of(value)
         if told is None and got != shape:
             told = f"Expecting shape {_shown(shape)} but got: {_shown(got)}"
         if told is not None:
@@ -197,13 +197,13 @@ def _from_inputs(value: Any, signature: Signature) -> Tensors:
         if name not in specs and not signature.is_open:
             raise BadRequest(f"JSON object: does not have named input: {name}")
     return {
-        name: tensorjson.array(each, specs[name].datatype if name in specs else None)
+        name: tfvalues.array(each, specs[name].datatype if name in specs else None)
         for name, each in value.items()
     }
 
 
 def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and not tensorjson.is_binary(value)
+    return isinstance(value, dict) and not tfvalues.is_binary(value)
 
 
 def _runs(tensors: Tensors, signature: Signature) -> tuple[Tensors, ...]:
@@ -256,4 +256,4 @@ def _rows(tensors: Tensors) -> Any:
 
 
 def _value(name: str, tensor: NDArray[Any]) -> Any:
-    return tensorjson.plain(tensor, as_binary=name.endswith("_bytes"))
+    return tfvalues.plain(tensor, as_binary=name.endswith("_bytes"))

@@ -20,26 +20,17 @@ import orjson
 from numpy.typing import NDArray
 
 from smls.errors import BadRequest
+from smls.tensorbytes import MAX_SIDES
+from smls.tensorjson import TYPES, narrow
 from smls.tensors import DATATYPES
 
 SHOWN_CHARACTERS = 256
 """So much of a value that is at fault is shown, as TensorFlow Serving does."""
 
-MAX_SIDES = 64
-"""So many sides an array of numpy may have."""
-
 _BINARY = "b64"
 
 _KINDS = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}
 """The kinds of arrays that numpy may find in JSON where one of the kind is wanted."""
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "f": (int, float),
-    "i": (int,),
-    "u": (int,),
-    "b": (bool,),
-    "O": (str,),
-}
 
 _NAMES = {
     "FP16": "half",
@@ -119,7 +110,7 @@ def array(value: Any, datatype: str | None) -> NDArray[Any]:
         raise BadRequest(f"got lists in lists {sides} deep, wanted {MAX_SIDES} at most")
     try:
         return _array(value, datatype or _looks(value))
-    except (ValueError, OverflowError, FloatingPointError) as error:
+    except (ValueError, OverflowError) as error:
         told = fault(value, datatype) if datatype else None
         raise BadRequest(told or str(error)) from None
 
@@ -205,12 +196,7 @@ def _array(value: Any, datatype: str) -> NDArray[Any]:
             raise ValueError(told)
         # Whole numbers of 64 bits, which numpy takes for floats where there are small ones too.
         return np.array(value, dtype)
-    if dtype.kind in "iu" and found.size:
-        least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
-        if found.min() < least or found.max() > most:
-            raise OverflowError(f"got a number outside of {least} to {most}")
-    with np.errstate(over="raise"):
-        return found.astype(dtype, copy=False)
+    return narrow(found, dtype)
 
 
 def _texts(value: Any) -> NDArray[Any]:
@@ -249,7 +235,7 @@ def _leaf_fault(value: Any, datatype: str) -> str | None:
         except ValueError as error:
             return str(error)
         return None
-    if type(value) not in _TYPES[dtype.kind]:
+    if type(value) not in TYPES[dtype.kind]:
         return told
     if dtype.kind in "iu" and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
         return told

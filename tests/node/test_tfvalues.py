@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 
 from smls.errors import BadRequest
 from smls.tensors import DATATYPES, datatype_of
-from smls_node import tensorjson
+from smls_node.faces import tfvalues
 
 NUMBERS = [name for name in DATATYPES if name != "BYTES"]
 
@@ -24,8 +24,8 @@ NUMBERS = [name for name in DATATYPES if name != "BYTES"]
 def test_numbers_survive_the_way_there_and_back(data: st.DataObject, datatype: str) -> None:
     shape = data.draw(arrays.array_shapes(min_dims=0, max_dims=3, max_side=4))
     tensor = data.draw(arrays.arrays(DATATYPES[datatype], shape))
-    body = tensorjson.write({"t": tensorjson.plain(tensor)})
-    back = tensorjson.array(tensorjson.read(body)["t"], datatype)
+    body = tfvalues.write({"t": tfvalues.plain(tensor)})
+    back = tfvalues.array(tfvalues.read(body)["t"], datatype)
     assert back.dtype == tensor.dtype
     np.testing.assert_array_equal(back, tensor)
 
@@ -34,27 +34,27 @@ def test_numbers_survive_the_way_there_and_back(data: st.DataObject, datatype: s
 def test_bytes_survive_whether_or_not_they_are_texts(values: list[list[bytes]]) -> None:
     tensor = np.array(values, np.object_)
     for as_binary in (False, True):
-        body = tensorjson.write(tensorjson.plain(tensor, as_binary=as_binary))
-        back = tensorjson.array(tensorjson.read(body), "BYTES")
+        body = tfvalues.write(tfvalues.plain(tensor, as_binary=as_binary))
+        back = tfvalues.array(tfvalues.read(body), "BYTES")
         assert back.tolist() == values
         assert datatype_of(back.dtype) == "BYTES"
 
 
 def test_a_float_is_written_as_short_as_it_can_be() -> None:
-    assert tensorjson.write(tensorjson.plain(np.array([0.2, 3, 1e-7], np.float32))) == (
+    assert tfvalues.write(tfvalues.plain(np.array([0.2, 3, 1e-7], np.float32))) == (
         b"[0.2,3.0,1e-7]\n"
     )
     columns = np.arange(4, dtype=np.float32).reshape(2, 2).T
-    assert tensorjson.write(tensorjson.plain(columns)) == b"[[0.0,2.0],[1.0,3.0]]\n"
+    assert tfvalues.write(tfvalues.plain(columns)) == b"[[0.0,2.0],[1.0,3.0]]\n"
 
 
 def test_numbers_that_json_does_not_know_are_tokens() -> None:
     tensor = np.array([[np.nan, 1.5], [np.inf, -np.inf]], np.float32)
-    assert tensorjson.write({"a": tensorjson.plain(tensor)}) == (
+    assert tfvalues.write({"a": tfvalues.plain(tensor)}) == (
         b'{"a":[[NaN,1.5],[Infinity,-Infinity]]}\n'
     )
-    assert tensorjson.write(tensorjson.plain(np.array(np.nan))) == b"NaN\n"
-    back = tensorjson.array(tensorjson.read(b"[[NaN, 1.5], [Infinity, -Infinity]]"), "FP32")
+    assert tfvalues.write(tfvalues.plain(np.array(np.nan))) == b"NaN\n"
+    back = tfvalues.array(tfvalues.read(b"[[NaN, 1.5], [Infinity, -Infinity]]"), "FP32")
     np.testing.assert_array_equal(back, tensor)
 
 
@@ -67,11 +67,11 @@ def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 @given(st.recursive(LEAVES, nested, max_leaves=8), st.sampled_from(list(DATATYPES)))
 def test_whatever_is_sent_is_a_tensor_or_told(value: Any, datatype: str) -> None:
-    value = tensorjson.read(json.dumps(value).encode())
+    value = tfvalues.read(json.dumps(value).encode())
     with suppress(BadRequest):
-        tensor = tensorjson.array(value, datatype)
+        tensor = tfvalues.array(value, datatype)
         assert datatype_of(tensor.dtype) == datatype
-        assert tensor.shape == tensorjson.shape_of(value)
+        assert tensor.shape == tfvalues.shape_of(value)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_whatever_is_sent_is_a_tensor_or_told(value: Any, datatype: str) -> None
 )
 def test_what_is_no_json_is_told_with_its_place(body: bytes, told: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        tensorjson.read(memoryview(body))
+        tfvalues.read(memoryview(body))
     assert told in refused.value.message
 
 
@@ -121,7 +121,7 @@ def test_what_is_no_json_is_told_with_its_place(body: bytes, told: str) -> None:
 )
 def test_a_value_that_does_not_fit_is_told(value: Any, datatype: str, told: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        tensorjson.array(value, datatype)
+        tfvalues.array(value, datatype)
     assert told in refused.value.message
 
 
@@ -130,13 +130,13 @@ def test_lists_too_deep_for_an_array_are_told() -> None:
     for _ in range(900):
         value = [value]
     with pytest.raises(BadRequest):
-        tensorjson.array(value, "FP32")
+        tfvalues.array(value, "FP32")
 
 
 def test_whole_numbers_keep_all_their_digits() -> None:
     numbers = [2**64 - 1, 1, 0]
-    assert tensorjson.array(numbers, "UINT64").tolist() == numbers
-    assert tensorjson.array([2**63 - 1, -(2**63)], "INT64").tolist() == [2**63 - 1, -(2**63)]
+    assert tfvalues.array(numbers, "UINT64").tolist() == numbers
+    assert tfvalues.array([2**63 - 1, -(2**63)], "INT64").tolist() == [2**63 - 1, -(2**63)]
 
 
 def test_a_value_of_unknown_type_is_taken_for_what_it_looks_like() -> None:
@@ -148,15 +148,15 @@ def test_a_value_of_unknown_type_is_taken_for_what_it_looks_like() -> None:
         ({"b64": "eA=="}, "BYTES"),
         ([], "FP64"),
     ]:
-        assert datatype_of(tensorjson.array(value, None).dtype) == datatype
+        assert datatype_of(tfvalues.array(value, None).dtype) == datatype
     with pytest.raises(BadRequest):
-        tensorjson.array([None], None)
+        tfvalues.array([None], None)
 
 
 def test_base64_needs_no_padding_and_may_have_spaces() -> None:
-    assert tensorjson.binary({"b64": "aGFs bG8\n"}) == b"hallo"
+    assert tfvalues.binary({"b64": "aGFs bG8\n"}) == b"hallo"
 
 
 def test_what_is_at_fault_is_shown_in_part() -> None:
-    assert tensorjson.shown(["x" * 1000]).endswith("x...")
-    assert len(tensorjson.shown(["x" * 1000])) < 300
+    assert tfvalues.shown(["x" * 1000]).endswith("x...")
+    assert len(tfvalues.shown(["x" * 1000])) < 300
