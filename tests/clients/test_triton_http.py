@@ -145,6 +145,14 @@ def test_another_signature_is_asked_for_by_its_name(tensorflow_models: Running) 
     with triton.InferenceServerClient(tensorflow_models.address) as client:
         found = client.infer("half_plus_two", [given], **more).as_numpy("outputs")
     assert found.tolist() == [[5.0], [5.0]]
+    with smls.BlockingClient(nodes=[tensorflow_models.address]) as own:
+        asked = own.infer(
+            "half_plus_two",
+            {"inputs": np.array([example], np.object_)},
+            version=7,
+            parameters={"signature_name": "regress_x_to_y2"},
+        )
+    assert asked.outputs["outputs"].tolist() == [[5.0]]
 
 
 def test_bodies_go_as_gzip_files_both_ways(tensorflow_models: Running) -> None:
