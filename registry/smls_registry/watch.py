@@ -53,6 +53,7 @@ class Watchers:
     def _join(self, stream: Stream, model: str | None, last: EventId | None) -> None:
         if stream.closed.called:
             return
+        self._check_history()
         missed = None if last is None else self._roster.since(last.history, last.revision)
         if missed is None:
             stream.write(self._snapshots.event(model))
@@ -78,8 +79,7 @@ class Watchers:
 
     def _tell(self) -> None:
         self._telling = None
-        if self._roster.history != self._history:
-            self._start_over()
+        self._check_history()
         self._told_at = self._clock.seconds()
         changes, self._changes = self._changes, []
         coming, self._coming = self._coming, []
@@ -91,8 +91,10 @@ class Watchers:
         for each in coming:
             self._join(*each)
 
-    def _start_over(self) -> None:
+    def _check_history(self) -> None:
         """Who watched another history comes back for a snapshot of this one."""
+        if self._history == self._roster.history:
+            return
         self._history = self._roster.history
         for streams in list(self._streams.values()):
             for stream in list(streams):

@@ -323,3 +323,15 @@ def test_streams_that_closed_leave_nothing_behind(app, site, clock):
     assert app._watchers._streams == {}
     assert app._holders._latest == {}
     assert not any(app._heartbeats._slots)
+
+
+def test_a_watcher_of_a_new_history_stays_and_one_of_the_old_is_sent_away(table, site, clock):
+    roster = table.roster
+    old = watch(site)
+    roster.restart("other", 7)
+    new = watch(site)
+    assert old.transport.ended == "lost"
+    announce(site, node())
+    clock.advance(GAP_SECONDS)
+    assert not new.transport.ended
+    assert [at for _, at, _ in new.events] == ["other:7", "other:8"]
