@@ -135,6 +135,14 @@ def test_registries_that_restart_under_load_lose_no_node(light: tuple[object, ..
     assert load.failures == []
 
 
+def test_a_client_that_starts_with_its_registry_finds_the_nodes(light: tuple[object, ...]) -> None:
+    with town(light, "one", "two") as here:
+        for _ in range(2):
+            here.restart_registry(0)
+            with smls.BlockingClient(*here.urls, cache=False) as cold:
+                assert cold.classify(THREE).predictions[0].label == "3"
+
+
 def test_with_all_registries_dead_clients_start_from_their_cache(
     light: tuple[object, ...], tmp_path: Path
 ) -> None:
