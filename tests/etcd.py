@@ -22,26 +22,32 @@ IS_INSTALLED = shutil.which("etcd") is not None
 NOT_INSTALLED = "etcd is not installed (Debian's etcd-server)"
 
 
+QUICK = ("--heartbeat-interval", "10", "--election-timeout", "100")
+"""Milliseconds: the election of one member need not wait for others."""
+
+
 class Etcd:
     """An etcd of one member; it keeps its data when it is killed and started again."""
 
-    def __init__(self, *options: str, scheme: str = "http") -> None:
-        self.port, self._peer_port = _free_port(), _free_port()
+    def __init__(self, *options: str, scheme: str = "http", name: str = "test") -> None:
+        self.port, peer_port = _free_port(), _free_port()
         self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.peer_url = f"http://127.0.0.1:{peer_port}"
+        self.name = name
+        self.members: tuple[Etcd, ...] = (self,)
         self._folder = tempfile.mkdtemp(prefix="etcd-")
         self._options = options
         self._process: subprocess.Popen[bytes]
 
     def start(self, *, wait: bool = True) -> None:
-        peer = f"http://127.0.0.1:{self._peer_port}"
+        peers = ",".join(f"{each.name}={each.peer_url}" for each in self.members)
         self._process = subprocess.Popen(
             [
-                *("etcd", "--data-dir", self._folder, "--name", "test"),
+                *("etcd", "--data-dir", self._folder, "--name", self.name),
                 *("--listen-client-urls", self.url, "--advertise-client-urls", self.url),
-                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
-                *("--initial-cluster", f"test={peer}"),
-                # Elections of one member need not wait for others.
-                *("--heartbeat-interval", "10", "--election-timeout", "100"),
+                *("--listen-peer-urls", self.peer_url),
+                *("--initial-advertise-peer-urls", self.peer_url, "--initial-cluster", peers),
+                *(QUICK if len(self.members) == 1 else ()),
                 *self._options,
             ],
             stdout=subprocess.DEVNULL,
@@ -56,6 +62,11 @@ class Etcd:
         except OSError:
             assert self._process.poll() is None, "etcd ended by itself"
             return False
+
+    def is_leader(self) -> bool:
+        """Whether it is the one that its cluster has elected."""
+        status = self.call("/v3/maintenance/status", {})
+        return bool(status.get("leader") == status["header"]["member_id"])
 
     def call(self, path: str, message: dict[str, Any]) -> Any:
         asked = urllib.request.Request(f"{self.url}{path}", json.dumps(message).encode())
@@ -80,6 +91,29 @@ class Etcd:
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self._folder)
+
+
+class EtcdCluster:
+    """An etcd of three members, with the times for elections that etcd has by itself."""
+
+    def __init__(self) -> None:
+        self.members = tuple(Etcd(name=f"test-{number}") for number in range(3))
+        for member in self.members:
+            member.members = self.members
+
+    def start(self) -> None:
+        for member in self.members:
+            member.start(wait=False)
+        for member in self.members:
+            until(member.is_ready)
+
+    def leader(self) -> Etcd:
+        """The member that leads; the cluster has elected one."""
+        return next(member for member in self.members if member.is_leader())
+
+    def close(self) -> None:
+        for member in self.members:
+            member.close()
 
 
 class _Cable(ProxyServer):

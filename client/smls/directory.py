@@ -7,7 +7,8 @@ The laws of the list that registries tell:
   one stream. An idle stream costs a registry a comment each 5 s, and the next call, however late,
   finds the news there.
 - The first call waits for the first list; later ones take it as it is, and wait only where it has
-  no node for them and a registry is away, which is then tried at once.
+  no node for them and a registry is away, which is then tried at once, or has just started, which
+  then has ``SETTLING_SECONDS`` to hear from its nodes.
 - While no registry is live the last list serves, and a client that starts then takes the one that
   is on disk. How several lists become one is ``smls.merged``'s to say.
 """
@@ -116,6 +117,7 @@ class RegistryDirectory:
         found = self._known(model, version, label)
         if not found:
             await self.refresh()
+            await self._complete(lambda: bool(self._known(model, version, label)))
             found = self._known(model, version, label)
         if found:
             return found
@@ -152,6 +154,19 @@ class RegistryDirectory:
             self._opening.addErrback(self._not_opened)
         await self._until(lambda: bool(self._merged.live) or self._all_settled())
         self._listed = True
+
+    async def _complete(self, enough: Callable[[], bool]) -> None:
+        """Waits for registries that have just started to hear from their nodes, or ``enough``."""
+        complete_at = max((watch.complete_at for watch in self._watches), default=0.0)
+        seconds = complete_at - self._reactor.seconds()
+        if seconds <= 0:
+            return
+        timer = self._reactor.callLater(seconds, self._tell)
+        try:
+            await self._until(lambda: enough() or not timer.active())
+        finally:
+            if timer.active():
+                timer.cancel()
 
     async def _open(self) -> None:
         if self._remembered is not None:

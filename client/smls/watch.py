@@ -17,7 +17,7 @@ from smls.events import Event, EventParser
 from smls.merged import Merged, Told
 from smls.stream import Retries, drop, read_stream
 from smls.transport import Transport
-from smls.wire import delta_from_json, listing_from_json
+from smls.wire import SETTLING_SECONDS, delta_from_json, listing_from_json
 
 OPEN_SECONDS = 2.0
 """How long a registry may take for the beginning of its answer, and of its list after that."""
@@ -30,7 +30,8 @@ class Watch:
     """Tells ``merged`` what the registry at ``url`` says, from ``start`` to ``stop``.
 
     ``told`` is called after each change. ``settled`` tells whether the registry is heard, or has
-    failed and is not being tried; ``reason`` is why it is not live, where it is not.
+    failed and is not being tried; ``reason`` is why it is not live, where it is not. Until
+    ``complete_at`` nodes that live may be missing: the registry has just started.
     """
 
     _log = Logger()
@@ -46,6 +47,7 @@ class Watch:
     ) -> None:
         self.settled = False
         self.reason = ""
+        self.complete_at = 0.0
         self._transport = transport
         self._clock = clock
         self._url = url
@@ -130,6 +132,7 @@ class Watch:
         now = self._clock.seconds()
         if event.name == "snapshot":
             listing = listing_from_json(_parsed(event))
+            self.complete_at = now + SETTLING_SECONDS if listing.settling else now
             self._merged.snapshot(self._url, Told.of(_history(event), listing), now)
         elif event.name == "delta":
             delta = delta_from_json(_parsed(event))

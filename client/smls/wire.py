@@ -26,6 +26,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 REGISTRY_PORT = 12480
 """Where a registry listens if nothing else is said."""
 
+SETTLING_SECONDS = 2.0
+"""A registry that keeps its nodes in memory hears from all that live within so long of its start:
+a node tries one that is away each 1.5 s at most."""
+
 MAX_MODELS = 1000
 """Models that one node may list: 64 kB of JSON hold no more."""
 
@@ -105,10 +109,15 @@ class NodeRecord:
 
 @frozen
 class Listing:
-    """The live nodes at one revision of a registry."""
+    """The live nodes at one revision of a registry.
+
+    One that is ``settling`` is of a registry which has just started, and which may not have heard
+    again from nodes that it knew before.
+    """
 
     revision: int
     nodes: tuple[NodeRecord, ...]
+    settling: bool = False
 
 
 @frozen
@@ -254,6 +263,7 @@ def listing_to_json(listing: Listing) -> dict[str, Any]:
     return {
         "revision": listing.revision,
         "nodes": [node_to_json(node) for node in listing.nodes],
+        **({"settling": True} if listing.settling else {}),
     }
 
 
@@ -263,7 +273,8 @@ def listing_from_json(value: object) -> Listing:
     :raises BadRecord: as for a single record, or where the revision is no whole number.
     """
     fields = _mapping("listing", value)
-    return Listing(_revision(fields), _nodes("nodes", fields.get("nodes")))
+    nodes = _nodes("nodes", fields.get("nodes"))
+    return Listing(_revision(fields), nodes, fields.get("settling") is True)
 
 
 def delta_to_json(delta: Delta) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class RegistryApp:
         self._roster = store.roster
         self._clock = clock
         self._heartbeats = Heartbeats(clock)
-        self._watchers = Watchers(store.roster, clock)
+        self._watchers = Watchers(store, clock)
         self._holders = Holders(store)
         self._announced: dict[str, bytes] = {}
         store.roster.listeners.append(self._changed)

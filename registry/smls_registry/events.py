@@ -52,11 +52,11 @@ class Snapshots:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._nodes: dict[str, tuple[NodeRecord, str]] = {}
-        self._made: dict[str | None, tuple[EventId, bytes]] = {}
+        self._made: dict[str | None, tuple[tuple[EventId, bool], bytes]] = {}
 
-    def event(self, model: str | None) -> bytes:
+    def event(self, model: str | None, settling: bool = False) -> bytes:
         """The event that tells the nodes which serve ``model``, all for ``None``."""
-        at = EventId(self._roster.history, self._roster.revision)
+        at = EventId(self._roster.history, self._roster.revision), settling
         made = self._made.get(model)
         if made is None or made[0] != at:
             if any(known != at for known, _ in self._made.values()):
@@ -64,13 +64,16 @@ class Snapshots:
             self._made[model] = made = (at, self._make(model, at))
         return made[1]
 
-    def _make(self, model: str | None, at: EventId) -> bytes:
+    def _make(self, model: str | None, at: tuple[EventId, bool]) -> bytes:
+        event_id, settling = at
         listing = self._roster.listing(model)
         texts = {node.id: (node, self._text(node)) for node in listing.nodes}
         if model is None:
             self._nodes = texts
         nodes = ", ".join(text for _, text in texts.values())
-        return _event("snapshot", at, f'{{"revision": {listing.revision}, "nodes": [{nodes}]}}')
+        rest = ', "settling": true' if settling else ""
+        data = f'{{"revision": {listing.revision}, "nodes": [{nodes}]{rest}}}'
+        return _event("snapshot", event_id, data)
 
     def _text(self, node: NodeRecord) -> str:
         known = self._nodes.get(node.id)

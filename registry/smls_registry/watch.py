@@ -12,7 +12,8 @@ from __future__ import annotations
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from smls_registry.events import HEARTBEAT, EventId, Snapshots, delta_event
-from smls_registry.roster import Change, Roster
+from smls_registry.roster import Change
+from smls_registry.stores import Store
 from smls_registry.streams import Stream
 
 GAP_SECONDS = 0.05
@@ -20,10 +21,11 @@ GAP_SECONDS = 0.05
 
 
 class Watchers:
-    """The streams that watch ``roster``."""
+    """The streams that watch the roster of ``store``."""
 
-    def __init__(self, roster: Roster, clock: IReactorTime) -> None:
-        self._roster = roster
+    def __init__(self, store: Store, clock: IReactorTime) -> None:
+        self._store = store
+        self._roster = roster = store.roster
         self._clock = clock
         self._snapshots = Snapshots(roster)
         self._streams: dict[str | None, set[Stream]] = {}
@@ -53,9 +55,10 @@ class Watchers:
     def _join(self, stream: Stream, model: str | None, last: EventId | None) -> None:
         if stream.closed.called:
             return
+        self._check_history()
         missed = None if last is None else self._roster.since(last.history, last.revision)
         if missed is None:
-            stream.write(self._snapshots.event(model))
+            stream.write(self._snapshots.event(model, self._store.settling))
         else:
             # Where nothing was missed, this is how a watcher learns that its list holds.
             stream.write(self._deltas(missed, model) or HEARTBEAT)
@@ -78,8 +81,7 @@ class Watchers:
 
     def _tell(self) -> None:
         self._telling = None
-        if self._roster.history != self._history:
-            self._start_over()
+        self._check_history()
         self._told_at = self._clock.seconds()
         changes, self._changes = self._changes, []
         coming, self._coming = self._coming, []
@@ -91,8 +93,10 @@ class Watchers:
         for each in coming:
             self._join(*each)
 
-    def _start_over(self) -> None:
+    def _check_history(self) -> None:
         """Who watched another history comes back for a snapshot of this one."""
+        if self._history == self._roster.history:
+            return
         self._history = self._roster.history
         for streams in list(self._streams.values()):
             for stream in list(streams):

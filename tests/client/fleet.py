@@ -226,6 +226,7 @@ class FakeRegistry(FakeServer):
         self.nodes: list[NodeRecord] = []
         self.history = "first"
         self.revision = 1
+        self.settling = False
         self.watchers: list[Any] = []
 
     def watch(self, request: Any) -> None:
@@ -264,7 +265,7 @@ class FakeRegistry(FakeServer):
             watcher.channel.transport.abortConnection()
 
     def _listing(self) -> dict[str, Any]:
-        return listing_to_json(Listing(self.revision, tuple(self.nodes)))
+        return listing_to_json(Listing(self.revision, tuple(self.nodes), self.settling))
 
     def _event(self, kind: str, value: object) -> bytes:
         return (

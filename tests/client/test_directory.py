@@ -18,7 +18,7 @@ from smls.remembered import Remembered
 from smls.stream import SILENCE_SECONDS
 from smls.transport import Transport
 from smls.watch import HURRY_SECONDS, OPEN_SECONDS
-from smls.wire import ModelRecord, NodeRecord
+from smls.wire import SETTLING_SECONDS, ModelRecord, NodeRecord
 from tests.client.fleet import FakeNode, FakeRegistry, FakeServer, hang, stranger, told
 from tests.client.test_client import IMAGE, Fleet
 
@@ -108,6 +108,40 @@ class Listed(Watching):
         told = "no live node serves the model 'fish', the version '3', the label 'canary' at"
         assert str(error) == f"{told} {registry.url}"
         assert await directory.listing("fish") == ()
+
+    async def test_a_registry_that_has_just_started_is_given_time(self) -> None:
+        registry = self.registry()
+        registry.settling = True
+        directory = self.directory(registry)
+        assert await directory.listing(None) == ()
+        call = Deferred.fromCoroutine(directory.nodes("flowers"))
+        registry.tell_delta(node(9, "other"))
+        await self.becomes(directory, node(9, "other"))
+        self.clock.advance(SETTLING_SECONDS - 0.1)
+        assert not call.called
+        registry.tell_delta(ONE)
+        assert await call == (ONE,)
+
+    async def test_a_registry_that_has_just_started_is_given_no_more_time(self) -> None:
+        registry = self.registry(node(9, "other"))
+        registry.settling = True
+        directory = self.directory(registry)
+        await directory.listing(None)
+        calls = [Deferred.fromCoroutine(directory.nodes("flowers")) for _ in range(2)]
+        self.clock.advance(SETTLING_SECONDS)
+        for call in (*calls, Deferred.fromCoroutine(directory.nodes("flowers"))):
+            self.failureResultOf(call, NoLiveNodes)
+
+    async def test_a_call_that_waits_for_a_registrys_nodes_can_be_given_up(self) -> None:
+        registry = self.registry()
+        registry.settling = True
+        directory = self.directory(registry)
+        await directory.listing(None)
+        before = self.clock.getDelayedCalls()
+        call = Deferred.fromCoroutine(directory.nodes("flowers"))
+        call.cancel()
+        self.failureResultOf(call, CancelledError)
+        assert self.clock.getDelayedCalls() == before
 
     async def test_an_idle_client_goes_on_watching(self) -> None:
         registry = self.registry(ONE)

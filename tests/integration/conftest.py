@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
+from attrs import asdict
 
+from smls_node import acceleration, loading
+from smls_node.acceleration import SESSION, Proof, Trial
 from tests.integration.fleet import UNMEASURED, Fleet, at_port, free_port, names_at
 from tests.integration.graphs import write_constant
 from tests.processes import LOCAL, Running, running, running_all, until
@@ -21,6 +25,23 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="package")
+def light_digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """Options of a node that has the digits in OpenVINO, and so starts without TensorFlow.
+
+    The proof that this may be is given to it.
+    """
+    pytest.importorskip("openvino")
+    folder = tmp_path_factory.mktemp("findings")
+    files = loading.files_of(loading.EMBEDDED)
+    session = Trial(SESSION, "f32", False, 1, 1.0, 1.0, 0.0, ((1, 1.0),))
+    fast = Trial("openvino", "f32", True, 1, 500.0, 1.0, 0.0, ((1, 0.002),))
+    proof = Proof(acceleration.key_of(files), "another test's word", (session, fast))
+    _, place = acceleration.places(files, folder)
+    place.write_text(json.dumps(asdict(proof)))
+    return ("--accelerate", "openvino", "--findings", folder)
 
 
 @pytest.fixture(scope="package")

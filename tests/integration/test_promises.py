@@ -13,11 +13,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from attrs import asdict
 
 import smls
-from smls_node import acceleration, loading
-from smls_node.acceleration import SESSION, Proof, Trial
 from tests.integration.fleet import (
     THREE,
     Load,
@@ -32,17 +29,9 @@ JSON = ("--log-format", "json")
 
 
 @pytest.fixture(scope="module")
-def light(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
-    """Options of a node that starts without TensorFlow: the proof is given to it."""
-    pytest.importorskip("openvino")
-    findings = tmp_path_factory.mktemp("findings")
-    files = loading.files_of(loading.EMBEDDED)
-    session = Trial(SESSION, "f32", False, 1, 1.0, 1.0, 0.0, ((1, 1.0),))
-    fast = Trial("openvino", "f32", True, 1, 500.0, 1.0, 0.0, ((1, 0.002),))
-    proof = Proof(acceleration.key_of(files), "another test's word", (session, fast))
-    _, place = acceleration.places(files, findings)
-    place.write_text(json.dumps(asdict(proof)))
-    return ("smls-node", *LOCAL, *JSON, "--accelerate", "openvino", "--findings", findings)
+def light(light_digits: tuple[object, ...]) -> tuple[object, ...]:
+    """A node that starts without TensorFlow."""
+    return ("smls-node", *LOCAL, *JSON, *light_digits)
 
 
 class Town:
@@ -144,6 +133,14 @@ def test_registries_that_restart_under_load_lose_no_node(light: tuple[object, ..
         until(lambda: names(client) == {*everybody, "four"})
         load.answered(3, "four")
     assert load.failures == []
+
+
+def test_a_client_that_starts_with_its_registry_finds_the_nodes(light: tuple[object, ...]) -> None:
+    with town(light, "one", "two") as here:
+        for _ in range(2):
+            here.restart_registry(0)
+            with smls.BlockingClient(*here.urls, cache=False) as cold:
+                assert cold.classify(THREE).predictions[0].label == "3"
 
 
 def test_with_all_registries_dead_clients_start_from_their_cache(

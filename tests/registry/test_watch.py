@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from smls.wire import (
+    SETTLING_SECONDS,
     ModelRecord,
     NodeRecord,
     NodeState,
@@ -323,3 +324,27 @@ def test_streams_that_closed_leave_nothing_behind(app, site, clock):
     assert app._watchers._streams == {}
     assert app._holders._latest == {}
     assert not any(app._heartbeats._slots)
+
+
+def test_a_watcher_of_a_new_history_stays_and_one_of_the_old_is_sent_away(table, site, clock):
+    roster = table.roster
+    old = watch(site)
+    roster.restart("other", 7)
+    new = watch(site)
+    assert old.transport.ended == "lost"
+    announce(site, node())
+    clock.advance(GAP_SECONDS)
+    assert not new.transport.ended
+    assert [at for _, at, _ in new.events] == ["other:7", "other:8"]
+
+
+def test_a_registry_says_for_how_long_it_may_not_know_all_nodes(site, clock):
+    def settling():
+        ((_, _, listing),) = watch(site).events
+        return listing.settling
+
+    assert settling()
+    clock.advance(SETTLING_SECONDS - 0.1)
+    assert settling()
+    clock.advance(0.1)
+    assert not settling()

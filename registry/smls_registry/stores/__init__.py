@@ -23,6 +23,10 @@ class Store(Protocol):
     def known(self) -> bool:
         """Whether the roster shows what there is, as it does once others were asked."""
 
+    @property
+    def settling(self) -> bool:
+        """Whether nodes that live may be missing, for it has just started and forgot them."""
+
     def seconds(self) -> float:
         """Now, by the monotonic clock of its leases."""
 

@@ -64,6 +64,8 @@ class EtcdStore:
 
     log = Logger()
 
+    settling = False
+
     def __init__(
         self,
         reactor: Any,

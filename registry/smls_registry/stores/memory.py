@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from smls.wire import NodeRecord
+from smls.wire import SETTLING_SECONDS, NodeRecord
 from smls_registry.leases import Lease, LeaseTable
 
 
@@ -19,9 +20,14 @@ class MemoryStore:
         self.roster = table.roster
         self._table = table
         self.seconds = seconds
+        self._settled_at = -math.inf
+
+    @property
+    def settling(self) -> bool:
+        return self.seconds() < self._settled_at
 
     def start(self) -> None:
-        pass
+        self._settled_at = self.seconds() + SETTLING_SECONDS
 
     async def stop(self) -> None:
         pass
