@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import smls
+from smls.balancer import Attempt, Outcome
+from smls.budget import HEDGE_FRACTION
+from smls.ect import ExpectedCompletion
+from smls.wire import LoadReport
 from tests.integration.fleet import (
     THREE,
     Load,
+    ask,
     at_port,
     free_port,
     names_at,
@@ -83,6 +90,16 @@ class Town:
             for log in logs
             for event in records(log)
             if "status" in event
+        )
+
+    def classified(self) -> float:
+        """How many images the nodes have classified, as they count them themselves."""
+        return sum(
+            sample.value
+            for node in self.nodes.values()
+            for family in text_string_to_metric_families(ask(f"{node.url}metrics").body.decode())
+            for sample in family.samples
+            if sample.name == "smls_requests_total" and sample.labels["code"] == "ok"
         )
 
     def _registry(self, port: int) -> Running:
@@ -168,6 +185,56 @@ def test_with_all_registries_dead_clients_start_from_their_cache(
         done = run("smls-client", *options, "classify", "--json", THREE)
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads(done.stdout)["node"] == "two"
+
+
+class Watched(ExpectedCompletion):
+    """The usual policy, which tells what became of each attempt, by its node."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcomes: list[tuple[str, Outcome]] = []
+
+    @property
+    def cancelled(self) -> int:
+        """How many attempts lost to a hedge, or were one that lost."""
+        return sum(outcome is Outcome.CANCELLED for _, outcome in self.outcomes)
+
+    def done(
+        self, attempt: Attempt, outcome: Outcome, report: LoadReport | None, now: float
+    ) -> None:
+        super().done(attempt, outcome, report, now)
+        self.outcomes.append((attempt.node.name, outcome))
+
+
+def test_an_image_is_classified_twice_where_it_was_hedged_alone(light: tuple[object, ...]) -> None:
+    three = ["one", "two", "three"]
+    with town(light, *three) as here:
+        with smls.BlockingClient(*here.urls) as client, load_of(client) as load:
+            load.answered(5, *three)
+        assert load.failures == []
+        before = load.answers.total()
+        until(lambda: here.classified() >= before)
+        assert here.classified() == before
+
+        policy = Watched()
+        with smls.BlockingClient(*here.urls, balancer=policy, hedge=True) as client:
+            answers = [client.classify(THREE) for _ in range(20)]
+            # What was late on a busy machine is paid for first.
+            while policy.cancelled > HEDGE_FRACTION * len(answers):
+                answers.append(client.classify(THREE))
+            slow = here.nodes["one"].process
+            slow.send_signal(signal.SIGSTOP)
+            try:
+                # Without a hedge such a call takes half of its time and ends as a failure.
+                while ("one", Outcome.CANCELLED) not in policy.outcomes:
+                    answers.append(client.classify(THREE))
+                    assert all(outcome is not Outcome.FAILED for _, outcome in policy.outcomes)
+                assert answers[-1].node != "one"
+            finally:
+                slow.send_signal(signal.SIGCONT)
+        assert len(policy.outcomes) == len(answers) + policy.cancelled
+        again = here.classified() - before - len(answers)
+        assert 0 <= again <= policy.cancelled
 
 
 def test_a_rolling_restart_of_ten_nodes_under_load_loses_nothing(light: tuple[object, ...]) -> None:
