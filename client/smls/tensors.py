@@ -10,27 +10,12 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from smls.datatypes import KINDS
+
 Tensors = Mapping[str, NDArray[Any]]
 """Arrays by name. Those of BYTES hold objects, each of them ``bytes``."""
 
-DATATYPES: Mapping[str, np.dtype[Any]] = {
-    name: np.dtype(kind)
-    for name, kind in {
-        "BOOL": np.bool_,
-        "UINT8": np.uint8,
-        "UINT16": np.uint16,
-        "UINT32": np.uint32,
-        "UINT64": np.uint64,
-        "INT8": np.int8,
-        "INT16": np.int16,
-        "INT32": np.int32,
-        "INT64": np.int64,
-        "FP16": np.float16,
-        "FP32": np.float32,
-        "FP64": np.float64,
-        "BYTES": np.object_,
-    }.items()
-}
+DATATYPES: Mapping[str, np.dtype[Any]] = {name: np.dtype(kind) for name, kind in KINDS.items()}
 """The protocol's datatypes and numpy's for each."""
 
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}

@@ -17,8 +17,8 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
+from smls.datatypes import KINDS
 from smls.errors import ModelUnusable
-from smls.tensors import DATATYPES
 from smls.wire import NAME
 from smls_node.settings import Document, ModelSettings, Tensor, device_name
 from smls_node.versions import MAX_VERSION, Policy, policy_from
@@ -237,7 +237,7 @@ def _tensor(value: object) -> Tensor:
     if not isinstance(value, dict) or not value.keys() <= {*_TENSOR}:
         raise ValueError
     shape, datatype = value.get("shape"), _text(value.get("datatype"))
-    if not isinstance(shape, list) or datatype not in DATATYPES:
+    if not isinstance(shape, list) or datatype not in KINDS:
         raise ValueError
     sides = tuple(_whole(side, -1, 2**63) for side in shape)
     return Tensor(_text(value.get("name")), datatype, sides)
