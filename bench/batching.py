@@ -13,7 +13,7 @@ import statistics
 import sys
 from dataclasses import dataclass, replace
 
-from bench import load, models, processes, run, servers
+from bench import load, models, processes, readiness, servers
 
 TRIAL_SECONDS = 3
 
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     options = parser.parse_args()
-    if not run.ready():
+    if not readiness.ready():
         return 2
     rows = [_compared(models.model(name), options) for name in options.models.split(",")]
     print("\n| network | best static setting | it | no knob | no knob / it |")

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import limit, load, models, run, servers
+from bench import limit, load, models, readiness, servers
 from bench.models import Model
 
 STARTS = 3
@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5, help="of each load; 5")
     parser.add_argument("--commands", type=int, default=12, help="times each command runs; 12")
     options = parser.parse_args()
-    if not run.ready():
+    if not readiness.ready():
         return 2
     starts, latencies, commands = [], [], []
     for name in ("digits", "mobilenet_v2"):

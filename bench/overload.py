@@ -14,7 +14,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from bench import load, models, run, servers
+from bench import load, models, readiness, servers
 from bench.places import BENCH
 
 OVER = 3
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--model", default="mobilenet_v2", choices=models.NAMES)
     parser.add_argument("--seconds", type=int, default=60)
     options = parser.parse_args()
-    if not run.ready():
+    if not readiness.ready():
         return 2
     model = models.model(options.model)
     server = servers.nodes()[0]

@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import load, models, run
+from bench import load, models, readiness
 from bench.town import NoTown, Town
 
 NODES = 4
@@ -98,7 +98,7 @@ def main() -> int:
     if missing:
         print(f"missing: {', '.join(missing)}; apt-get install {' '.join(missing)}")
         return 2
-    if not run.ready():
+    if not readiness.ready():
         return 2
     try:
         with ExitStack() as stack:

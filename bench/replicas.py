@@ -13,7 +13,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 
-from bench import load, models, run, servers
+from bench import load, models, readiness, servers
 
 CONNECTIONS = 64
 
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=6)
     options = parser.parse_args()
-    if not run.ready():
+    if not readiness.ready():
         return 2
     model = models.model("digits")
     usual = servers.nodes()[0]

@@ -9,32 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench import environments, limit, load, models, processes, servers
+from bench import environments, limit, load, models, processes, readiness, servers
 from bench.limit import FULL, Arrangement
 from bench.models import Model
 from bench.places import (
     CACHE,
     CHOICES,
-    DIGITS,
     FINDINGS,
     MODELS,
     PEERS,
-    PHOTOS,
-    PHOTOS_REQUIREMENTS,
-    ROOT,
 )
 
 TRIAL_SECONDS = 2
@@ -43,8 +34,6 @@ NODE_STARTS = 3
 
 TURNS = 8
 """How often each connection should have its turn in one load."""
-
-NODE_PACKAGES = ("simple-ml-serving", "tensorflow", "openvino", "simplejpeg", "twisted", "klein")
 
 
 @dataclass(frozen=True)
@@ -70,12 +59,12 @@ def run(plan: Plan) -> dict[str, Any]:
     :raises load.NoWrk: where wrk is not installed.
     """
     load.find_wrk()
-    prepare_images()
+    readiness.prepare_images()
     environments.compile_own()
     chosen = [each for each in (*servers.nodes(), *servers.peers()) if _wanted(each.name, plan)]
     begun = time.monotonic()
     results: dict[str, Any] = {
-        "machine": _machine(),
+        "machine": readiness.machine(),
         "plan": asdict(plan),
         "busy_at_start": processes.machine_busy(),
         "models": {},
@@ -84,7 +73,7 @@ def run(plan: Plan) -> dict[str, Any]:
         print(f"note: {results['busy_at_start']:.0%} of the cores are busy with something else")
     networks = [models.model(name) for name in plan.models]
     _forget()
-    homes = {each.name: _environment(each) for each in chosen}
+    homes = {each.name: readiness.environment(each) for each in chosen}
     prepared = time.monotonic() - begun
     for index, network in enumerate(networks):
         # What is left is shared out evenly; setting up is not counted.
@@ -93,30 +82,6 @@ def run(plan: Plan) -> dict[str, Any]:
         results["models"][network.name] = _measure(network, chosen, homes, plan, share)
     results["seconds"] = time.monotonic() - begun
     return results
-
-
-def ready() -> bool:
-    """Whether a small benchmark can begin; where it can, images and compiled modules are there."""
-    try:
-        load.find_wrk()
-    except load.NoWrk as error:
-        print(error, file=sys.stderr)
-        return False
-    prepare_images()
-    environments.compile_own()
-    return True
-
-
-def prepare_images() -> None:
-    """Makes the images to send where they are not there yet."""
-    if (PHOTOS / "answers.txt").exists() and (DIGITS / "answers.txt").exists():
-        return
-    home = environments.environment("photos", PHOTOS_REQUIREMENTS)
-    subprocess.run(
-        [home / "bin" / "python", "-m", "bench.photos", str(PHOTOS), str(DIGITS)],
-        cwd=ROOT,
-        check=True,
-    )
 
 
 def _forget() -> None:
@@ -204,7 +169,7 @@ def _start(
     if isinstance(home, str):
         record["error"] = home
         return None
-    record["versions"] = _versions(server, home)
+    record["versions"] = readiness.versions(server, home)
     try:
         began = time.monotonic()
         told = servers.prepare(server, model)
@@ -397,32 +362,6 @@ def _check_again(
         record["error"] = f"wrong answer after the load: {error}"
 
 
-def _environment(server: servers.Server) -> Path | str | None:
-    """The peer's environment, what went wrong with it, or None for our node."""
-    if server.directory is None:
-        return None
-    try:
-        return environments.environment(
-            server.directory.name, server.directory / "requirements.txt"
-        )
-    except environments.CannotInstall as error:
-        print(f"{server.name} cannot be installed: {error}")
-        return f"cannot be installed: {error}"
-
-
-def _versions(server: servers.Server, home: Path | None) -> dict[str, str]:
-    if server.directory is None or home is None:
-        return {name: version(name) for name in NODE_PACKAGES if _has(name)}
-    return environments.versions(home, server.directory / "requirements.txt")
-
-
-def _has(package: str) -> bool:
-    try:
-        return bool(version(package))
-    except PackageNotFoundError:
-        return False
-
-
 def _fingerprint(server: servers.Server, model: Model) -> str:
     assert server.directory is not None
     parts = [model.digest(), str(processes.cores())]
@@ -433,21 +372,3 @@ def _fingerprint(server: servers.Server, model: Model) -> str:
 
 def _wanted(name: str, plan: Plan) -> bool:
     return not plan.servers or any(name.lower().startswith(each.lower()) for each in plan.servers)
-
-
-def _machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return {
-        "processor": names[0] if names else platform.machine(),
-        "cores": processes.cores(),
-        "vectors": [
-            flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags
-        ],
-        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
-        "python": platform.python_version(),
-        "tensorflow": version("tensorflow"),
-        "system": platform.platform(),
-        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
-    }

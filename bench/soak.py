@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import load, models, run, servers
+from bench import load, models, readiness, servers
 
 CONNECTIONS = 64
 PIECE_SECONDS = 5
@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=200_000, help="200000")
     parser.add_argument("--server", default="smls", help="name of the variant; smls")
     options = parser.parse_args()
-    if not run.ready():
+    if not readiness.ready():
         return 2
     model = models.model("digits")
     server = next(each for each in servers.nodes() if each.name == options.server)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import models, processes, run
+from bench import models, processes, readiness
 from bench.models import Model
 
 CALLERS = 2
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--swaps", type=int, default=50, help="50")
     parser.add_argument("--model", default="mobilenet_v2", help="which is swapped; mobilenet_v2")
     options = parser.parse_args()
-    if not run.ready():
+    if not readiness.ready():
         return 2
     steady, swapped = models.model("digits"), models.model(options.model)
     with tempfile.TemporaryDirectory() as folder, _node(Path(folder), steady, swapped) as node:
