@@ -8,7 +8,7 @@ from random import Random
 
 from tests.integration.fleet import THREE, noise
 from tests.load.clients import Client, many, upload
-from tests.load.watch import FLAT_MB, Watch
+from tests.load.watch import Watch
 from tests.node.memory import form
 
 UPLOADS = 1500
@@ -40,14 +40,9 @@ def test_what_is_cut_is_answered_by_no_model_and_leaves_nothing(calm: Watch) -> 
             await client.received()
         client.leave(reset=random.random() < 0.5)
 
-    resident = []
     with calm.neighbour():
-        for seed in (1, 2, 3):
-            many(cut, UPLOADS, AT_ONCE, seed)
-            calm.at_rest()
-            resident.append(calm.resident_mb())
+        calm.leaks_nothing_by(lambda seed: many(cut, UPLOADS, AT_ONCE, seed))
     assert calm.posts("cut=yes") == {}
-    assert resident[2] - resident[1] < FLAT_MB
 
 
 def posted(image: bytes) -> bytes:

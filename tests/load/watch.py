@@ -7,17 +7,26 @@ import os
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from attrs import frozen
 
 from tests.integration.fleet import DIGITS, SAMPLES, ask, best, classify, port_of, records
 from tests.processes import Running, until
 
-FLAT_MB = 16
-"""What a second storm may add to what the first one left: allocators keep what they once had."""
+FLAT_MB = 32
+"""What one storm alone may add: allocators take memory in steps and keep what they once had."""
+
+STORMS = 12
+FIRST_STORMS = 4
+"""In these, allocators and TensorFlow come to have nearly all that they ever need."""
+
+LEAK_MB = 1.5
+"""What a later storm may typically add: of 2,000 requests, less than 1 kB each."""
 
 
 @frozen
@@ -49,6 +58,17 @@ class Watch:
             if line.startswith("VmRSS:")
         )
         return int(line.split()[1]) / 1000
+
+    def leaks_nothing_by(self, storm: Callable[[int], None]) -> None:
+        """Weathers many storms, each with a seed of its own. An allocator's step is seen in one
+        of them, a leak in every one."""
+        resident = []
+        for seed in range(STORMS):
+            storm(seed)
+            self.at_rest()
+            resident.append(self.resident_mb())
+        added = [after - before for before, after in pairwise(resident[FIRST_STORMS - 1 :])]
+        assert median(added) < LEAK_MB, resident
 
     def waiting(self) -> dict[str, tuple[int, int]]:
         """In flight and queued, of each model."""
