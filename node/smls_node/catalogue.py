@@ -27,8 +27,8 @@ class Model:
     """A loaded model, how it is run, and the workers that run it.
 
     ``task`` is what it is for, where that is known, and ``labels`` are those of its scores.
-    ``load_seconds`` is how long it took to load; ``give_back`` says that its runtime is no longer
-    needed.
+    ``platform`` is what people are told that it is made with. ``load_seconds`` is how long it
+    took to load; ``give_back`` says that its runtime is no longer needed.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Model:
     workers: Workers
     task: Task | None = None
     labels: tuple[str, ...] = ()
+    platform: str = ""
     load_seconds: float = 0.0
     give_back: Callable[[], None] = field(default=lambda: None, eq=False)
 
@@ -138,8 +139,13 @@ class Catalogue:
 
     def served(self, name: str) -> Model | None:
         """The latest version of the model ``name`` that answers, if there is one."""
+        versions = self.versions(name)
+        return versions[-1] if versions else None
+
+    def versions(self, name: str) -> tuple[Model, ...]:
+        """The versions of the model ``name`` that answer, the latest last."""
         versions = [model for model in self.models if model.name == name]
-        return max(versions, key=lambda model: _order(model.version), default=None)
+        return tuple(sorted(versions, key=lambda model: _order(model.version)))
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -165,13 +171,13 @@ class Catalogue:
         if version is not None and label is not None:
             raise BadRequest(f"got version {version!r} and label {label!r}, wanted one of them")
         wanted = name or self._default or self._only_name()
-        versions = {known.version: known for known in self.models if known.name == wanted}
+        versions = {known.version: known for known in self.versions(wanted)}
         if not versions:
             raise ModelNotFound(f"model: got {wanted!r}, wanted one of {self._names()}")
         if label is not None:
             version = self._labelled(wanted, label)
         if version is None:
-            return max(versions.values(), key=lambda model: _order(model.version))
+            return [*versions.values()][-1]
         if version not in versions:
             raise ModelNotFound(
                 f"model {wanted}: version: got {version!r}, wanted one of {', '.join(versions)}"

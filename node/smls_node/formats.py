@@ -29,7 +29,8 @@ class Format:
     ``module``, in ``smls_node.runtimes``, has ``load(settings, *, operator_threads, runs)``,
     which gives a ``Runtime`` after its first run; it imports ``library``, which the
     distribution's extra ``extra`` brings. A file of this format ends in one of ``suffixes``, a
-    folder has one of ``markers`` in it. ``is_pooled`` says that its operator threads are the
+    folder has one of ``markers`` in it. ``platform`` is the Open Inference Protocol's name for it,
+    or one made as those are, ``<project>_<format>``. ``is_pooled`` says that its operator threads are the
     process's (see ``smls_node.pools``).
     """
 
@@ -37,6 +38,7 @@ class Format:
     module: str
     library: str
     extra: str
+    platform: str
     suffixes: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
     is_pooled: bool = False
@@ -57,7 +59,9 @@ class Format:
         return module
 
 
-GRAPH = Format("graph", "tensorflow", "tensorflow", "node", (".pb", ".graphdef"))
+GRAPH = Format(
+    "graph", "tensorflow", "tensorflow", "node", "tensorflow_graphdef", (".pb", ".graphdef")
+)
 """A frozen GraphDef, as label_image takes it."""
 
 SAVED_MODEL = Format(
@@ -65,19 +69,31 @@ SAVED_MODEL = Format(
     "savedmodel",
     "tensorflow",
     "node",
+    "tensorflow_savedmodel",
     markers=("saved_model.pb", "saved_model.pbtxt"),
     is_pooled=True,
 )
 
-KERAS = Format("keras", "keras", "tensorflow", "node", (".keras", ".h5"), is_pooled=True)
+KERAS = Format(
+    "keras", "keras", "tensorflow", "node", "tensorflow_keras", (".keras", ".h5"), is_pooled=True
+)
 
-ONNX = Format("onnx", "onnx", "onnxruntime", "onnx", (".onnx",))
+ONNX = Format("onnx", "onnx", "onnxruntime", "onnx", "onnx_onnxv1", (".onnx",))
 
-SKLEARN = Format("sklearn", "sklearn", "skops", "sklearn", (".skops", ".joblib", ".pkl", ".pickle"))
+SKLEARN = Format(
+    "sklearn",
+    "sklearn",
+    "skops",
+    "sklearn",
+    "sklearn_estimator",
+    (".skops", ".joblib", ".pkl", ".pickle"),
+)
 
-TORCHSCRIPT = Format("torchscript", "torchscript", "torch", "torch", (".pt", ".torchscript"))
+TORCHSCRIPT = Format(
+    "torchscript", "torchscript", "torch", "torch", "pytorch_torchscript", (".pt", ".torchscript")
+)
 
-PYTHON = Format("python", "python", "numpy", "node")
+PYTHON = Format("python", "python", "numpy", "node", "python")
 """A class of the user's own, which settings name."""
 
 FORMATS = {

@@ -123,6 +123,7 @@ def load(
         workers,
         task if labels else text_task(runtime.signatures) or table_task(runtime.signatures),
         labels,
+        settings.platform or format_of(settings).platform,
         give_back=lambda: means.factory.give_back(key),
     )
 
@@ -133,7 +134,7 @@ def key_of(settings: ModelSettings, means: Means) -> Hashable:
     if settings.implementation:
         files = stamp(settings.path, counts), own and stamp(own.path)
         return "runtime", evolve(settings, labels=None), files
-    seen = evolve(settings, labels=None, limits=Limits())
+    seen = evolve(settings, labels=None, platform="", limits=Limits())
     return "runtime", seen, stamp(settings.path), means.accelerate
 
 

@@ -149,6 +149,11 @@ def _text(value: object) -> str:
     return value
 
 
+def _said(value: object) -> str:
+    """MLServer's empty text is its default."""
+    return _text(value) if value != "" else ""
+
+
 def _file_name(value: object) -> str:
     name = _text(value)
     if "/" in name or name.startswith("."):
@@ -329,9 +334,10 @@ KEYS: dict[str, _Key] = {
         _model_parameters,
     ),
     "max_batch_time": _Key("seconds, 0 or more", _seconds, "max_queue_delay", "limits"),
+    "platform": _Key("a text", _said, "platform"),
     **{
         key: _Key("anything", _anything, None)
-        for key in ("platform", "parallel_workers", "warm_workers", "cache_enabled", "$schema")
+        for key in ("parallel_workers", "warm_workers", "cache_enabled", "$schema")
     },
     "version_labels": _Key(
         "versions by label, such as {stable = 2, canary = 3}, 32 at most", _version_labels

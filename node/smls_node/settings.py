@@ -100,7 +100,8 @@ class ModelSettings:
     not say what they take and give. ``trust_pickle`` lets pickled files run what code they hold,
     and ``trusted_types`` are the types that a skops file may hold besides the usual ones.
     ``implementation`` names a class of the user's own, as ``module.Class``, which may see the
-    whole ``document``.
+    whole ``document``. ``platform`` is what people are told that the model is made with, the
+    format's where it is empty.
     """
 
     path: Path
@@ -123,4 +124,5 @@ class ModelSettings:
     trust_pickle: bool = False
     trusted_types: tuple[str, ...] = ()
     implementation: str = ""
+    platform: str = ""
     document: Document | None = None

@@ -38,7 +38,7 @@ def test_the_server_and_the_model_tell_what_they_are(client: Any) -> None:
     assert not client.is_model_ready("roses")
     assert client.get_server_metadata(as_json=True)["name"] == "smls-node"
     about = client.get_model_metadata("digits", as_json=True)
-    assert about["versions"] == ["1"]
+    assert (about["platform"], about["versions"]) == ("tensorflow_graphdef", ["1"])
     assert about["inputs"] == [
         {"name": "input", "datatype": "FP32", "shape": ["-1", "32", "32", "3"]}
     ]

@@ -57,6 +57,19 @@ def test_the_metadata(client: Any) -> None:
     model = client.get_model_metadata("digits")
     assert model["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 32, 32, 3]}]
     assert model["versions"] == ["1"]
+    assert model["platform"] == "tensorflow_graphdef"
+    assert "parameters" not in model
+
+
+def test_the_metadata_of_several_signatures_and_versions(tensorflow_models: Running) -> None:
+    with triton.InferenceServerClient(tensorflow_models.address) as client:
+        first = client.get_model_metadata("half_plus_two", "7")
+        assert (first["platform"], first["versions"]) == ("tensorflow_savedmodel", ["7", "123"])
+        assert first["inputs"][0]["name"] == "x"
+        query = {"signature_name": "regress_x_to_y2"}
+        assert query["signature_name"] in first["parameters"]["signature_names"]
+        other = client.get_model_metadata("half_plus_two", query_params=query)
+        assert other["inputs"] == [{"name": "inputs", "datatype": "BYTES", "shape": [-1]}]
 
 
 def test_the_repository(client: Any) -> None:

@@ -104,6 +104,8 @@ def posted(node: Running, path: str, body: Any) -> Any:
 def test_each_format_answers_as_its_library_does(node: Running, folder: Path) -> None:
     names = sorted(model["name"] for model in ask(node.url).json["models"])
     assert names == ["colours", "encoder", "iris"]
+    platforms = [ask(f"{node.url}v2/models/{name}").json["platform"] for name in names]
+    assert platforms == ["onnx_onnxv1", "tensorflow_savedmodel", "sklearn_estimator"]
     flowers = [[2.0, 1.0, 2.0, 3.0], [5.1, 3.5, 1.4, 0.2]]
     rows = [dict(zip(("sl", "sw", "pl", "pw"), flower, strict=True)) for flower in flowers]
     tree = skops.io.load(folder / "iris/1/model.skops", trusted=["sklearn.tree._tree.Tree"])

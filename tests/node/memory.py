@@ -119,6 +119,7 @@ class Named:
     name: str
     version: str = "1"
     runtime: Runtime = field(factory=Brightness)
+    platform: str = ""
 
     def on(
         self,
@@ -140,12 +141,15 @@ class Named:
             threads,
             image_task(signatures) or text_task(signatures) or table_task(signatures),
             ("dark", "bright") if image_task(signatures) else (),
+            self.platform,
             give_back=self.runtime.unload,
         )
 
 
-def model(name: str, version: str = "1", runtime: Runtime | None = None) -> Named:
-    return Named(name, version, runtime or Brightness())
+def model(
+    name: str, version: str = "1", runtime: Runtime | None = None, platform: str = ""
+) -> Named:
+    return Named(name, version, runtime or Brightness(), platform)
 
 
 def image(brightness: int = 255, kind: str = "PNG", size: int = 8) -> bytes:

@@ -94,6 +94,8 @@ def test_mlservers_keys_are_taken_over_from_either_file() -> None:
     assert told.policy == Policy()
     settings = told.applied(ModelSettings(Path(), limits=Limits(8)))
     assert settings.implementation == "parts.my_model.MyKulModel"
+    assert settings.platform == "sklearn"
+    assert parse('{"platform": ""}', DESCRIBED_PATH).applied(settings).platform == ""
     assert settings.document == Document(DESCRIBED_PATH, text)
     assert settings.limits == Limits(None, max_queue_delay=0.5)
     same = parse('implementation = "m.C"\n[parameters]\nversion = 7', PATH)
@@ -126,6 +128,7 @@ def test_mlservers_own_classes_are_formats(implementation: str, name: str) -> No
         ('{"max_batch_time": -1}', "max_batch_time: got -1, wanted seconds, 0 or more"),
         ('{"inputs": [{"name": "x"}]}', "inputs: got [{'name': 'x'}], wanted tensors such as"),
         ('{"inputs": [{"name": "x", "datatype": "F", "shape": []}]}', "inputs: got"),
+        ('{"platform": 1}', "platform: got 1, wanted a text"),
         ('{"versions": ["a", 1]}', "versions: got ['a', 1], wanted \"latest:N\""),
     ],
 )

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from smls.errors import ModelNotFound
 from smls.inference import LENGTH_HEADER, InferRequest, WantedOutput, read_answer, write_request
 from smls.tensors import Tensors, TensorSpec
-from smls_node.serving import Phase
+from smls_node.serving import Ask, Phase
 from smls_node.signature import DEFAULT, Signature
 from smls_node.versions import Standing, State
 from tests.memory import Reply
@@ -350,6 +350,32 @@ def test_a_model_says_what_it_takes_and_gives() -> None:
     refused(sums().request("GET", "/v2/models/other"), 404, "other")
     refused(sums().request("GET", "/v2/models/sums/versions/4"), 404, "'4'")
     refused(sums().request("GET", "/v2/models/other/ready"), 404, "other")
+
+
+def test_the_metadata_tell_the_platform_and_each_version_that_may_be_asked_for() -> None:
+    versions = ("10", "9", "beta", "11")
+    node = MemoryNode(*(model("m", each, Sums(), "onnx_onnxv1") for each in versions))
+    told = node.request("GET", "/v2/models/m/versions/9").json
+    assert (told["platform"], told["versions"]) == ("onnx_onnxv1", ["beta", "9", "10", "11"])
+    for version in told["versions"]:
+        assert node.request("GET", f"/v2/models/m/versions/{version}/ready").status == 200
+
+
+def test_the_metadata_name_the_signatures_of_a_model_that_has_several() -> None:
+    node = MemoryNode(model("half", runtime=HalfPlusTwo()))
+    told = node.request("GET", "/v2/models/half").json
+    assert told["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 1]}]
+    names = told["parameters"]["signature_names"]
+    assert names[:2] == [DEFAULT, "regress_x_to_y"]
+    for name in names:
+        other = node.request("GET", f"/v2/models/half?signature_name={name}").json
+        signature = node.serving.find(Ask(0.0)).runtime.signatures[name]
+        assert [each["name"] for each in other["inputs"]] == [
+            spec.name for spec in signature.inputs
+        ]
+        assert other["parameters"] == told["parameters"]
+    refused(node.request("GET", "/v2/models/half?signature_name=x"), 400, "signature: got 'x'")
+    assert "parameters" not in sums().request("GET", "/v2/models/sums").json
 
 
 def test_the_index_lists_what_answers_and_what_does_not() -> None:

@@ -46,6 +46,7 @@ _MODEL = json_schema(
     platform_=TEXT,
     inputs_={"type": "array", "items": _SPEC},
     outputs_={"type": "array", "items": _SPEC},
+    parameters=json_schema(signature_names={"type": "array", "items": TEXT}),
 )
 _INDEX = {
     "type": "array",
@@ -81,8 +82,12 @@ def _natural(summary: str, body: Mapping[str, Any], *left_out: str) -> dict[str,
 
 
 def _model() -> dict[str, Any]:
-    errors = ("404", "503")
-    return operation("What a model takes and gives", answer={JSON: _MODEL}, errors=errors)
+    return operation(
+        "What a model takes and gives",
+        query={"signature_name": TEXT},
+        answer={JSON: _MODEL},
+        errors=("400", "404", "503"),
+    )
 
 
 def _ready() -> dict[str, Any]:

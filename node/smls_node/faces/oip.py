@@ -63,7 +63,11 @@ def add_routes(app: Any, serving: Serving, terms: Terms, version: str) -> None:
     @get("/v2/models/<name>/versions/<number>")
     def model(request: LimitedRequest, name: str, number: str | None = None) -> bytes:
         found = serving.find(_ask(name, number))
-        return json_answer(v2.metadata(serving.catalogue, found)).write_to(request)
+        signature = request.head().argument("signature_name")
+        told = v2.metadata(serving.catalogue, found, signature)
+        if len(found.runtime.signatures) > 1:
+            told["parameters"] = {"signature_names": [*found.runtime.signatures]}
+        return json_answer(told).write_to(request)
 
     @get("/v2/models/<name>/ready")
     @get("/v2/models/<name>/versions/<number>/ready")

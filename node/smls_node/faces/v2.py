@@ -123,13 +123,18 @@ def server(version: str) -> dict[str, Any]:
     return {"name": NAME, "version": version, "extensions": list(EXTENSIONS)}
 
 
-def metadata(catalogue: Catalogue, model: Model) -> dict[str, Any]:
-    """What a model is, and the tensors of its first signature."""
-    _, signature = model.signature()
+def metadata(
+    catalogue: Catalogue, model: Model, signature_name: str | None = None
+) -> dict[str, Any]:
+    """What a model is, and the tensors of one of its signatures, of the first where none is named.
+
+    :raises BadRequest: where there is none of that name.
+    """
+    _, signature = model.signature(signature_name)
     return {
         "name": model.name,
-        "versions": [each.version for each in catalogue.models if each.name == model.name],
-        "platform": "",
+        "versions": [each.version for each in catalogue.versions(model.name)],
+        "platform": model.platform,
         "inputs": [_tensor(spec) for spec in signature.inputs],
         "outputs": [_tensor(spec) for spec in signature.outputs],
     }
