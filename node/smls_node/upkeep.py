@@ -7,7 +7,7 @@ answers what it has, and is then unloaded. ``repository`` and ``versions`` say w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -27,9 +27,10 @@ from smls_node.versions import Edition, Standing, State, Versions, is_settled
 LOOK_SECONDS = 1.0
 """Between two looks: what is there is noticed by the second one after it, within 2 s."""
 
-
 LOOKS = 2
 """A folder that has just come counts from the second look on that finds it."""
+
+UNLOADED = "it was unloaded on demand"
 
 
 @define(eq=False)
@@ -183,7 +184,7 @@ class Upkeep:
             self._drop(edition)
         if self._looking.running and (edition := self._versions.to_load()) is not None:
             self._begin(edition)
-        if self._catalogue.stand(self._versions.standings):
+        if self._catalogue.stand((*self._versions.standings, *self._absentees())):
             self._changed()
         for asked in list(self._asked):
             standings = self._versions.standings_of(asked.name)
@@ -193,6 +194,13 @@ class Upkeep:
         if self._settled is not None and self._versions.is_settled:
             settled, self._settled = self._settled, None
             settled.callback(None)
+
+    def _absentees(self) -> Iterator[Standing]:
+        """The standings of what lies there, was put away, and is gone by now."""
+        for edition in self._found_editions:
+            name, version = edition.name, edition.version
+            if name in self._put_away and not self._versions.standings_of(name):
+                yield Standing(name, version, State.END, UNLOADED)
 
     def _tell_who_asked(self, asked: _Asked, standings: Iterable[Standing]) -> None:
         failed = [each for each in standings if each.state is State.END]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -266,9 +267,14 @@ def test_a_model_is_unloaded_and_loaded_on_demand(kept: Kept) -> None:
     kept.start()
     assert outcome(kept.upkeep.unload("m")) is None
     kept.look(5)
-    assert kept.states == {}
+    assert kept.states == {"1": "END"}
+    assert [each.why for each in kept.catalogue.absent] == ["it was unloaded on demand"]
     assert outcome(kept.upkeep.load("m")) is None
     assert kept.states == {"1": "AVAILABLE"}
+    assert outcome(kept.upkeep.unload("m")) is None
+    shutil.rmtree(kept.models / "m")
+    kept.look(2)
+    assert kept.states == {}
 
 
 def test_what_failed_is_tried_again_on_demand(kept: Kept) -> None:
