@@ -14,10 +14,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from attrs import frozen
 from tests.processes import LOCAL, running
 
 from bench import environments, processes
@@ -50,19 +52,14 @@ def main() -> None:
     del flat, nested
     wanted = images.mean(axis=(1, 2)).reshape(-1)
     options = ("--operator-threads", "1", "--runs", "2", "--max-upload", "200M")
-    with running("smls-node", *LOCAL, *options, *_graph()) as node:
-        mlserver, port = _mlserver()
-        try:
-            asks = {"smls": _asker(node.address), "MLServer": _asker(f"127.0.0.1:{port}")}
-            _wait(asks["MLServer"])
-            for form, (body, headers) in bodies.items():
-                times = _measure(asks, body, headers, wanted)
-                told = ", ".join(f"{name} {1000 * each:.0f} ms" for name, each in times.items())
-                ours, theirs = times["smls"], times.get("MLServer")
-                ratio = f"; {theirs / ours:.1f} times" if theirs else "; MLServer refuses it"
-                print(f"{form} ({len(body) / 1e6:.1f} MB): {told}{ratio}", flush=True)
-        finally:
-            processes.end(mlserver)
+    with running("smls-node", *LOCAL, *options, *graph(SHAPE[1])) as node, mlserver() as theirs:
+        asks = {"smls": _asker(node.address), "MLServer": _asker(theirs.http)}
+        for form, (body, headers) in bodies.items():
+            times = _measure(asks, body, headers, wanted)
+            told = ", ".join(f"{name} {1000 * each:.0f} ms" for name, each in times.items())
+            own, other = times["smls"], times.get("MLServer")
+            ratio = f"; {other / own:.1f} times" if other else "; MLServer refuses it"
+            print(f"{form} ({len(body) / 1e6:.1f} MB): {told}{ratio}", flush=True)
 
 
 def _measure(
@@ -111,23 +108,32 @@ def _wait(ask: Ask) -> None:
             time.sleep(0.1)
 
 
-def _graph() -> tuple[str, ...]:
+def graph(side: int, name: str = "averages") -> tuple[str, ...]:
+    """The options for a model of that name that takes the means of images of ``side`` pixels."""
     folder = CACHE / "tensors"
     folder.mkdir(parents=True, exist_ok=True)
-    graph, labels = folder / "averages.pb", folder / "averages.txt"
+    file, labels = folder / f"{name}.pb", folder / f"{name}.txt"
     code = f"""
 import tensorflow as tf
 with tf.Graph().as_default() as graph:
-    images = tf.compat.v1.placeholder(tf.float32, [None, 224, 224, 3], name="input")
+    images = tf.compat.v1.placeholder(tf.float32, [None, {side}, {side}, 3], name="input")
     tf.reduce_mean(images, [1, 2], name="means")
-open({str(graph)!r}, "wb").write(graph.as_graph_def().SerializeToString())
+open({str(file)!r}, "wb").write(graph.as_graph_def().SerializeToString())
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=environments.variables())
     labels.write_text("red\ngreen\nblue\n")
-    return "--graph", str(graph), "--labels", str(labels)
+    return "--graph", str(file), "--labels", str(labels)
 
 
-def _mlserver() -> tuple[subprocess.Popen[bytes], int]:
+@frozen
+class Addresses:
+    http: str
+    grpc: str
+
+
+@contextmanager
+def mlserver() -> Iterator[Addresses]:
+    """An MLServer with the same model."""
     place = environments.environment("mlserver", PEERS / "mlserver" / "requirements.txt")
     ports = free_ports(3)
     names = ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")
@@ -135,6 +141,7 @@ def _mlserver() -> tuple[subprocess.Popen[bytes], int]:
         "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_PARALLEL_WORKERS": "0",
         "MLSERVER_DEBUG": "false",
+        "MLSERVER_GRPC_MAX_MESSAGE_LENGTH": str(1 << 30),
         "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
     }
     environment = environments.variables() | variables
@@ -149,7 +156,11 @@ def _mlserver() -> tuple[subprocess.Popen[bytes], int]:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    return started, ports[0]
+    try:
+        _wait(_asker(f"127.0.0.1:{ports[0]}"))
+        yield Addresses(f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}")
+    finally:
+        processes.end(started)
 
 
 if __name__ == "__main__":

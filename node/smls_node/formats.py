@@ -29,9 +29,9 @@ class Format:
     ``module``, in ``smls_node.runtimes``, has ``load(settings, *, operator_threads, runs)``,
     which gives a ``Runtime`` after its first run; it imports ``library``, which the
     distribution's extra ``extra`` brings. A file of this format ends in one of ``suffixes``, a
-    folder has one of ``markers`` in it. ``platform`` is the Open Inference Protocol's name for it,
-    or one made as those are, ``<project>_<format>``. ``is_pooled`` says that its operator threads are the
-    process's (see ``smls_node.pools``).
+    folder has one of ``markers`` in it. ``platform`` is the Open Inference Protocol's name for
+    it, or one made as those are, ``<project>_<format>``. ``is_pooled`` says that its operator
+    threads are the process's (see ``smls_node.pools``).
     """
 
     name: str

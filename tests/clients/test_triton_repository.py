@@ -7,7 +7,6 @@ import asyncio
 import importlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,10 +73,12 @@ class Asker:
         found = self("get_model_repository_index")
         models = found if isinstance(found, list) else found.models
         fields = [
-            each if isinstance(each, dict) else {key.name: value for key, value in each.ListFields()}
+            each
+            if isinstance(each, dict)
+            else {"name": each.name, "state": each.state, "reason": each.reason}
             for each in models
         ]
-        return {each["name"]: (each["state"], each.get("reason", "")) for each in fields}
+        return {each["name"]: (each["state"], each["reason"]) for each in fields}
 
     def half(self, model: str) -> list[list[float]]:
         """What the model makes of 4."""
@@ -85,6 +86,7 @@ class Asker:
         given.set_data_from_numpy(np.array([[4.0]]))
         answer = self("infer", model, [given])
         return list(answer.as_numpy("output-0").tolist())
+
 
 @pytest.fixture(params=WAYS)
 def ask(folder: Running, request: pytest.FixtureRequest) -> Asker:
@@ -104,7 +106,7 @@ def refused(ask: Asker, status: tuple[str, str], method: str, *given: Any, **mor
 def test_a_model_goes_and_comes_again_and_others_stay(ask: Asker) -> None:
     assert ask.index()["half"] == ("READY", "")
     ask("unload_model", "half")
-    assert ask.index()["half"]== ("UNAVAILABLE", "it was unloaded on demand")
+    assert ask.index()["half"] == ("UNAVAILABLE", "it was unloaded on demand")
     assert not ask("is_model_ready", "half")
     with pytest.raises(InferenceServerException, match="got 'half'"):
         ask.half("half")
@@ -135,7 +137,5 @@ def test_a_model_that_no_folder_has_is_told(ask: Asker, method: str) -> None:
 
 
 def test_a_model_cannot_be_sent_along(ask: Asker) -> None:
-    told = refused(
-        ask, ("501", "UNIMPLEMENTED"), "load_model", "half", config='{"backend": "x"}'
-    )
+    told = refused(ask, ("501", "UNIMPLEMENTED"), "load_model", "half", config='{"backend": "x"}')
     assert "loaded as its folder says" in told

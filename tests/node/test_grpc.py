@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -594,6 +595,24 @@ def test_answers_say_where_the_time_went_and_how_busy_the_node_is(node: GrpcNode
         stages = [stage.split(";")[0] for stage in told["server-timing"].split(", ")]
         assert stages == ["read", "queue", "decode", "infer", "encode", "total"]
         assert load_from_header(told[LOAD_HEADER]).runs == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "fields"),
+    [
+        (OIP, "ServerLive", {}),
+        (OIP, "ModelMetadata", {"name": "light"}),
+        (OIP, "ModelInfer", {"model_name": "roses"}),
+        (MODELS, "GetModelStatus", {"model_spec": spec("double")}),
+        (PREDICTION, "MultiInference", {}),
+    ],
+)
+def test_every_other_answer_says_how_long_it_took(
+    node: GrpcNode, service: str, method: str, fields: Any
+) -> None:
+    call = node.begin(service, method, **fields)
+    node.pump(call.done)
+    assert re.fullmatch(r"total;dur=\d+\.\d\d", dict(call.trailing_metadata())["server-timing"])
 
 
 def test_the_load_is_told_to_grpcs_own_balancing(node: GrpcNode) -> None:

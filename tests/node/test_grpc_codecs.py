@@ -45,8 +45,7 @@ def same(left: Any, right: Any) -> bool:
 
 def request(tensors: dict[str, Any], raw: bool) -> bytes:
     """A request with these inputs, made out of an answer with them."""
-    answer = Response()
-    contents.write(answer, tensors, raw=raw)
+    answer = Response.FromString(contents.write(Response(), tensors, raw=raw))
     asked = Request(raw_input_contents=answer.raw_output_contents)
     for each in answer.outputs:
         asked.inputs.add().MergeFromString(each.SerializeToString())
@@ -128,8 +127,8 @@ def test_raw_tensors_among_many_fields_are_read_too() -> None:
 
 
 def test_half_floats_are_answered_as_bytes() -> None:
-    answer = Response()
-    contents.write(answer, {"a": np.ones(2, np.float16), "b": np.ones(1, np.int8)}, raw=False)
+    outputs = {"a": np.ones(2, np.float16), "b": np.ones(1, np.int8)}
+    answer = Response.FromString(contents.write(Response(), outputs, raw=False))
     assert [len(each) for each in answer.raw_output_contents] == [4, 1]
     assert not answer.outputs[1].HasField("contents")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 
 import pytest
 
@@ -38,6 +39,15 @@ def test_options_tells_what_a_route_takes(path: str) -> None:
     assert ("POST" if path in ("/classify", PREDICT) else "GET") in reply.headers["Allow"]
     assert "Access-Control-Allow-Origin" not in reply.headers
     assert node().request("OPTIONS", "/nowhere").status == 404
+
+
+@pytest.mark.parametrize("path", [*READ, "/v2", "/v2/docs", "/v2/models/half", "/nowhere"])
+def test_every_answer_says_how_long_it_took(path: str) -> None:
+    for method in ("GET", "HEAD", "OPTIONS"):
+        timing = node().request(method, path).headers["Server-Timing"]
+        assert re.fullmatch(r"read;dur=\d+\.\d\d, total;dur=\d+\.\d\d", timing)
+    for wrong in (PREDICT, "/v2/models/half/infer"):
+        assert "total;dur=" in node().request("POST", wrong, b"{}").headers["Server-Timing"]
 
 
 def test_bodies_may_come_as_gzip_files() -> None:

@@ -24,7 +24,7 @@ from smls.web import (
 )
 from smls_node.counts import Traffic
 from smls_node.faces import docs, forms, health, metrics, natural, oip, page, tfserving
-from smls_node.faces.terms import Terms
+from smls_node.faces.terms import Terms, TimedRequest
 from smls_node.faces.upload import Upload, Whole
 from smls_node.serving import Serving
 
@@ -77,6 +77,8 @@ def make_site(
         answered=traffic.answered,
         origins=origins,
     )
+    # Twisted's stubs take the first class that they see for the only one.
+    site.requestFactory = TimedRequest  # type: ignore[assignment]
     return site
 
 

@@ -33,9 +33,11 @@ _PAGE = """<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 3rem auto; padding: 0 1rem;
   color: #222; }
 details { border-bottom: 1px solid #ddd; padding: .4rem 0; }
-summary code { font-size: 1rem; }
+summary { cursor: pointer; }
+summary code { font-size: 1rem; overflow-wrap: anywhere; }
 label { display: block; margin: .3rem 0; }
-textarea { width: 100%; height: 8rem; font-family: monospace; }
+input, select { max-width: 100%; box-sizing: border-box; }
+textarea { width: 100%; box-sizing: border-box; height: 8rem; font-family: monospace; }
 pre { background: #f4f4f4; padding: .6rem; overflow: auto; max-height: 24rem; }
 small { color: #555; }
 </style>

@@ -45,6 +45,7 @@ class Call:
         remaining = context.time_remaining()
         self.deadline = now + (node.timeout_seconds if remaining is None else remaining)
         self.trailing: Metadata = ()
+        self._timing = ""
         self._begun = now
         self._node = node
 
@@ -98,11 +99,18 @@ class Call:
         total = self._node.serving.seconds() - self._begun
         read = max(0.0, total - times.total - encode)
         timing = server_timing(times, read=read, encode=encode, total=total)
-        self.trailing = ((TIMING_KEY, timing), *load_metadata(load))
+        self._timing = timing
+        self.trailing = load_metadata(load)
+
+    @property
+    def timing(self) -> Metadata:
+        """Where the time went; how long it took in all, where a call has not said more."""
+        total = self._node.serving.seconds() - self._begun
+        return ((TIMING_KEY, self._timing or f"total;dur={total * 1000:.2f}"),)
 
 
 Answer = Callable[[Any, Call], Awaitable[Any]]
-"""What a call's message is answered with."""
+"""What a call's message is answered with: a message, or its bytes."""
 
 
 @frozen
@@ -188,6 +196,8 @@ class Node:
                 raise refusal
             request = data if unary.is_raw else await call.parsed(kind, data)
             response = await unary.answer(request, call)
+            if isinstance(response, bytes):
+                return response
             return bytes(await call.offload(response.ByteSize(), response.SerializeToString))
 
         async def told(data: bytes, context: Any) -> bytes:
@@ -200,9 +210,9 @@ class Node:
                 except Exception:
                     problem = fault(self.log, Failure())
                 else:
-                    context.set_trailing_metadata(call.trailing)
+                    context.set_trailing_metadata((*call.timing, *call.trailing))
                     return answered
-            trailing = (*call.trailing, *pushback(problem))
+            trailing = (*call.timing, *call.trailing, *pushback(problem))
             await context.abort(status_of(problem), problem.message, trailing)
             raise AssertionError("abort raises")
 

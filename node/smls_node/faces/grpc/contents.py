@@ -15,15 +15,19 @@ from typing import Any
 from numpy.typing import NDArray
 
 from smls.errors import BadRequest
-from smls.tensorbytes import from_bytes, kind_of, shape_of, shaped, texts_of, to_bytes
+from smls.tensorbytes import Buffer, from_bytes, kind_of, shape_of, shaped, texts_of, to_bytes
 from smls.tensors import Tensors, datatype_of
-from smls_node.faces.grpc.encoding import cut
+from smls_node.faces.grpc.encoding import cut, head
 from smls_node.faces.grpc.fields import from_field, texts, to_field
 from smls_node.faces.grpc.messages import message
 
 Request = message("inference.ModelInferRequest")
 
 _RAW_INPUTS = int(Request.DESCRIPTOR.fields_by_name["raw_input_contents"].number)
+
+_RAW_OUTPUTS = int(
+    message("inference.ModelInferResponse").DESCRIPTOR.fields_by_name["raw_output_contents"].number
+)
 
 _FIELDS = {
     "BOOL": "bool_contents",
@@ -72,20 +76,24 @@ def read(request: Any, raw: Sequence[memoryview]) -> Tensors:
     return tensors
 
 
-def write(response: Any, outputs: Tensors, *, raw: bool) -> None:
-    """Puts ``outputs`` into a ``ModelInferResponse``, as bytes with ``raw`` or where some are
-    FP16."""
+def write(response: Any, outputs: Tensors, *, raw: bool) -> bytes:
+    """A ``ModelInferResponse`` with ``outputs`` in it, as bytes with ``raw`` or where some are
+    FP16; these are copied once, when it is put together."""
     named = {name: datatype_of(array.dtype) for name, array in outputs.items()}
+    pieces: list[Buffer] = []
     raw = raw or any(datatype not in _FIELDS for datatype in named.values())
     for name, datatype in named.items():
         array = outputs[name]
         told = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
         if raw:
-            response.raw_output_contents.append(bytes(to_bytes(array)))
+            pieces.append(to_bytes(array))
         elif datatype == "BYTES":
             told.contents.bytes_contents.extend(texts_of(array))
         else:
             to_field(told.contents, _FIELDS[datatype], array)
+    heads = [head(_RAW_OUTPUTS, len(piece)) for piece in pieces]
+    fields = [part for both in zip(heads, pieces, strict=True) for part in both]
+    return b"".join([response.SerializeToString(), *fields])
 
 
 def _from_contents(

@@ -64,7 +64,12 @@ def delimited(number: int, content: bytes) -> bytes:
     >>> delimited(1, b"hi")
     b'\\n\\x02hi'
     """
-    return _as_varint(number << 3 | _DELIMITED) + _as_varint(len(content)) + content
+    return head(number, len(content)) + content
+
+
+def head(number: int, size_bytes: int) -> bytes:
+    """What stands before so many bytes that are the field ``number`` of a message."""
+    return _as_varint(number << 3 | _DELIMITED) + _as_varint(size_bytes)
 
 
 def joined(cuts: Sequence[memoryview]) -> memoryview:

@@ -88,9 +88,9 @@ class OpenInference:
         )
         is_raw = bool(raw or request.raw_input_contents)
         size = sum(array.nbytes for array in outputs.values())
-        await call.offload(size, lambda: contents.write(response, outputs, raw=is_raw))
+        written = await call.offload(size, lambda: contents.write(response, outputs, raw=is_raw))
         call.report(found.times, found.load, encode=self._serving.seconds() - begun)
-        return response
+        return written
 
     async def _index(self, request: Any, call: Call) -> Any:
         models = await call.ask(v2.index, self._serving.catalogue, request.ready)
