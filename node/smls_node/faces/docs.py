@@ -38,7 +38,8 @@ summary code { font-size: 1rem; overflow-wrap: anywhere; }
 label { display: block; margin: .3rem 0; }
 input, select { max-width: 100%; box-sizing: border-box; }
 textarea { width: 100%; box-sizing: border-box; height: 8rem; font-family: monospace; }
-pre { background: #f4f4f4; padding: .6rem; overflow: auto; max-height: 24rem; }
+pre { background: #f4f4f4; padding: .6rem; overflow: auto; max-height: 24rem;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
 small { color: #555; }
 </style>
 <h1>Calls of this node</h1>
