@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 import skops.io
 import tensorflow as tf
 from onnx import TensorProto, helper
+from PIL import Image
 
 import smls
 from tests.integration.fleet import THREE, UNMEASURED, ask, classify
@@ -35,20 +37,32 @@ def example(name: str) -> ModuleType:
     return module
 
 
-def colours(folder: Path) -> Path:
-    """An ONNX model of images: how red, green and blue one is."""
-    path = folder / "colours" / "1" / "model.onnx"
+NORMALIZED = """
+input_mean = [123.675, 116.28, 103.53]
+input_std = [58.395, 57.12, 57.375]
+scores = "softmax"
+"""
+
+
+def colours(folder: Path, *, is_first: bool = False) -> Path:
+    """An ONNX model of images: how red, green and blue one is. With the channels first it is as
+    PyTorch's users have it, logits from ImageNet's numbers."""
+    name = "torchlike" if is_first else "colours"
+    axes, sides = ([2, 3], [3, 8, 8]) if is_first else ([1, 2], [8, 8, 3])
+    path = folder / name / "1" / "model.onnx"
     path.parent.mkdir(parents=True)
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [helper.make_node("ReduceMean", ["image"], ["scores"], axes=[1, 2], keepdims=0)],
+        [helper.make_node("ReduceMean", ["image"], ["scores"], axes=axes, keepdims=0)],
         "colours",
-        [value("image", TensorProto.FLOAT, ["n", 8, 8, 3])],
+        [value("image", TensorProto.FLOAT, ["n", *sides])],
         [value("scores", TensorProto.FLOAT, ["n", 3])],
     )
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
-    (folder / "colours" / "labels.txt").write_text("red\ngreen\nblue\n")
+    (folder / name / "labels.txt").write_text("red\ngreen\nblue\n")
+    if is_first:
+        (folder / name / "smls.toml").write_text(NORMALIZED)
     return path
 
 
@@ -60,6 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder.STEPS = 2
     encoder.main(folder)
     whole = colours(folder)
+    colours(folder, is_first=True)
 
     def broken(name: str, source: Path) -> Path:
         target = folder / name / "1" / source.name
@@ -103,7 +118,7 @@ def posted(node: Running, path: str, body: Any) -> Any:
 
 def test_each_format_answers_as_its_library_does(node: Running, folder: Path) -> None:
     names = sorted(model["name"] for model in ask(node.url).json["models"])
-    assert names == ["colours", "encoder", "iris"]
+    assert names == ["colours", "encoder", "iris", "torchlike"]
     flowers = [[2.0, 1.0, 2.0, 3.0], [5.1, 3.5, 1.4, 0.2]]
     rows = [dict(zip(("sl", "sw", "pl", "pw"), flower, strict=True)) for flower in flowers]
     tree = skops.io.load(folder / "iris/1/model.skops", trusted=["sklearn.tree._tree.Tree"])
@@ -117,6 +132,17 @@ def test_each_format_answers_as_its_library_does(node: Running, folder: Path) ->
     assert np.allclose(got, wanted.numpy(), atol=1e-6)
     reply = classify(node.url, THREE.read_bytes(), model="colours")
     assert {each["label"] for each in reply.json["predictions"]} == {"red", "green", "blue"}
+
+
+def test_a_model_with_channels_first_takes_an_image(node: Running) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 30), (10, 200, 90)).save(file, "PNG")
+    reply = ask(f"{node.url}/models/torchlike", file.getvalue(), "POST", Content_Type="image/png")
+    logits = [(10 - 123.675) / 58.395, (200 - 116.28) / 57.12, (90 - 103.53) / 57.375]
+    wanted = np.exp(logits) / np.exp(logits).sum()
+    got = dict(reply.json)
+    assert [label for label, _ in reply.json] == ["green", "blue", "red"]
+    assert np.allclose([got[each] for each in ("red", "green", "blue")], wanted, atol=1e-5)
 
 
 def test_the_client_embeds_and_predicts(node: Running, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def _labelled(found: Inferred, count: int) -> Results:
     """The labels of an image model's scores."""
     task, labels = found.model.task, found.model.labels
     assert isinstance(task, ImageTask)
-    scores = found.outputs[task.output].reshape(count, task.classes)
+    scores = task.rows(found.outputs, count)
     rows = [_pairs(top_k(row, labels, len(labels))) for row in scores]
     return Results(rows, found.times, found.load)
 
