@@ -22,6 +22,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import smls
+from smls_node import embedded, services
 from tests.integration.fleet import THREE, UNMEASURED, ask, classify
 from tests.processes import LOCAL, Running, run, running
 
@@ -70,6 +71,7 @@ def colours(folder: Path, *, is_first: bool = False) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     example("iris").main(folder)
+    example("digits_onnx").main(folder)
     encoder = example("encoder")
     encoder.STEPS = 2
     encoder.main(folder)
@@ -118,7 +120,7 @@ def posted(node: Running, path: str, body: Any) -> Any:
 
 def test_each_format_answers_as_its_library_does(node: Running, folder: Path) -> None:
     names = sorted(model["name"] for model in ask(node.url).json["models"])
-    assert names == ["colours", "encoder", "iris", "torchlike"]
+    assert names == ["colours", "digits-onnx", "encoder", "iris", "torchlike"]
     flowers = [[2.0, 1.0, 2.0, 3.0], [5.1, 3.5, 1.4, 0.2]]
     rows = [dict(zip(("sl", "sw", "pl", "pw"), flower, strict=True)) for flower in flowers]
     tree = skops.io.load(folder / "iris/1/model.skops", trusted=["sklearn.tree._tree.Tree"])
@@ -132,6 +134,19 @@ def test_each_format_answers_as_its_library_does(node: Running, folder: Path) ->
     assert np.allclose(got, wanted.numpy(), atol=1e-6)
     reply = classify(node.url, THREE.read_bytes(), model="colours")
     assert {each["label"] for each in reply.json["predictions"]} == {"red", "green", "blue"}
+
+
+def test_the_digits_in_onnx_are_the_digits(node: Running) -> None:
+    digits = services.get("digits", path=embedded.GRAPH, labels=embedded.LABELS)
+    for path in sorted((EXAMPLES / "digits").iterdir()):
+        wanted = dict(digits.run(path.read_bytes()))
+        reply = ask(
+            f"{node.url}/models/digits-onnx", path.read_bytes(), "POST", Content_Type="image/jpeg"
+        )
+        apart = max(abs(wanted[label] - score) for label, score in reply.json)
+        print(f"{path.name}: {reply.json[0][0]}, max abs difference {apart:.3g}")
+        assert apart < 1e-5
+    digits.give_back()
 
 
 def test_a_model_with_channels_first_takes_an_image(node: Running) -> None:
