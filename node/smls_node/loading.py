@@ -34,7 +34,11 @@ from smls_node.texts import text_task
 from smls_node.worker import Workers
 
 PROOF_SECONDS = 180.0
-"""A proof that takes longer is given up, and the model stays in its session."""
+"""A proof that takes longer is ended, and what was proven until then holds."""
+
+TRIAL_SECONDS = 150.0
+"""What would take a proof beyond these is not tried; the rest is for importing TensorFlow, and for
+a trial that takes longer than those before it."""
 
 log = Logger()
 
@@ -294,18 +298,25 @@ def _proof(files: GraphFiles, means: Means) -> Proof:
         "--input-height": files.height,
         "--input-width": files.width,
         "--findings": means.findings,
+        "--limit": TRIAL_SECONDS,
     }
     options = [f"{name}={value}" for name, value in given.items() if value is not None]
-    child = subprocess.run(
-        [sys.executable, "-m", "smls_node.commands.accelerate", str(files.graph), *options],
-        capture_output=True,
-        text=True,
-        timeout=PROOF_SECONDS,
-    )
+    # It has its own time, and the proof needs what it finds.
+    tuning.arrangement_for(files, means.findings)
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "smls_node.commands.accelerate", str(files.graph), *options],
+            capture_output=True,
+            text=True,
+            timeout=PROOF_SECONDS,
+        )
+        lines = child.stderr.strip().splitlines()
+        problem = lines[-1] if lines else f"no proof was made ({child.returncode})"
+    except subprocess.TimeoutExpired as error:
+        problem = f"the proof took more than {error.timeout:g} s"
     proof = acceleration.read(files, means.findings)
     if proof is None:
-        lines = child.stderr.strip().splitlines()
-        raise ModelUnusable(lines[-1] if lines else f"no proof was made ({child.returncode})")
+        raise ModelUnusable(problem)
     return proof
 
 
