@@ -15,6 +15,7 @@ from typing import Any
 import joblib
 import numpy as np
 import onnx
+import pandas
 import pytest
 import skops.io
 import tensorflow as tf
@@ -158,6 +159,28 @@ def test_a_model_with_channels_first_takes_an_image(node: Running) -> None:
     got = dict(reply.json)
     assert [label for label, _ in reply.json] == ["green", "blue", "red"]
     assert np.allclose([got[each] for each in ("red", "green", "blue")], wanted, atol=1e-5)
+
+
+def test_the_same_without_a_server(node: Running, folder: Path) -> None:
+    texts = ["Hello world!", "How are you today?", ""]
+    encoder = services.get("sentence-encoder", path=folder / "encoder")
+    vectors = encoder.run(texts)
+    assert vectors.shape == (3, 64)
+    assert np.allclose(vectors, posted(node, "/models/encoder", texts), atol=1e-6)
+    assert np.allclose(encoder.run(texts[0]), vectors[0], atol=1e-6)
+    iris = services.get("iris", path=folder / "iris")
+    flowers = [[2.0, 1.0, 2.0, 3.0], [5.1, 3.5, 1.4, 0.2]]
+    rows = [dict(zip(("sl", "sw", "pl", "pw"), flower, strict=True)) for flower in flowers]
+    wanted = posted(node, "/models/iris", rows)["prediction"]
+    assert iris.run(rows).tolist() == iris.run(pandas.DataFrame(rows)).tolist() == wanted
+    assert [iris.run(rows[0]), iris.run(**rows[1])] == wanted
+    assert iris.run(sl=np.float32(2.0), sw=1, pl=2, pw=np.int64(3)) == wanted[0]
+    # Plain arrays are taken as they were.
+    assert iris.run({"input": flowers}).keys() == {"predict", "predict_proba"}
+    with pytest.raises(smls.BadRequest, match="features: got no 'pw', wanted sl, sw, pl, pw"):
+        iris.run(sl=1, sw=2, pl=3)
+    for each in (encoder, iris):
+        each.give_back()
 
 
 def test_the_client_embeds_and_predicts(node: Running, tmp_path: Path) -> None:

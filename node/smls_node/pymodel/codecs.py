@@ -251,9 +251,10 @@ def hinted(kind: Kind, tensor: Tensor) -> Any:
         return codec.decode_input(tensor)
     if codec is not Base64Codec:
         return taken(kind, tensor)
-    decoded = np.empty(tensor.array().shape, np.object_)
-    decoded.flat = codec.decode_input(tensor)
-    return taken(kind, RequestInput.of(tensor.name, decoded))
+    elements = codec.decode_input(tensor)
+    decoded = np.empty(len(elements), np.object_)
+    decoded[:] = elements
+    return taken(kind, RequestInput.of(tensor.name, decoded.reshape(tensor.array().shape)))
 
 
 def codec_of(tensor: Tensor) -> type[InputCodec] | None:
