@@ -26,6 +26,7 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 BINARY = "application/octet-stream"
 
 _KEYS = ("model_name", "model_version", "id", "parameters", "inputs", "outputs")
+_SIZE = "binary_data_size"
 _ITEM_KEYS = ("name", "datatype", "shape", "parameters", "data")
 
 
@@ -42,7 +43,8 @@ class WantedOutput:
 class InferRequest:
     """Named tensors for a model. All its outputs are wanted where ``outputs`` names none.
 
-    ``binary`` asks for outputs as bytes. ``parameters`` are the request's own, less that one.
+    ``binary`` asks for outputs as bytes. ``parameters`` are the request's own, less that one, and
+    ``input_parameters`` those of the inputs that have any, by their names.
     """
 
     inputs: Tensors
@@ -50,6 +52,7 @@ class InferRequest:
     binary: bool = False
     id: str = ""
     parameters: Mapping[str, Any] = field(factory=dict)
+    input_parameters: Mapping[str, Mapping[str, Any]] = field(factory=dict)
 
     def is_binary(self, output: str) -> bool:
         """Whether ``output`` is wanted as bytes."""
@@ -103,7 +106,9 @@ def read_request(body: Buffer, json_bytes: int | None) -> InferRequest:
     parameters.pop("binary_data_output", None)
     outputs = head.get("outputs")
     wanted = [] if outputs is None else _objects("outputs", outputs)
-    return InferRequest(inputs, _wanted(wanted), bool(binary), _id(head), parameters)
+    told = {item["name"]: _told(item.get("parameters")) for item in head["inputs"]}
+    of_inputs = {name: each for name, each in told.items() if each}
+    return InferRequest(inputs, _wanted(wanted), bool(binary), _id(head), parameters, of_inputs)
 
 
 def write_request(request: InferRequest) -> Body:
@@ -121,7 +126,8 @@ def write_request(request: InferRequest) -> Body:
             {"name": each.name, "parameters": {"binary_data": request.is_binary(each.name)}}
             for each in request.outputs
         ]
-    return _body(head, "inputs", request.inputs, frozenset(request.inputs))
+    binary = frozenset(request.inputs)
+    return _body(head, "inputs", request.inputs, binary, request.input_parameters)
 
 
 def read_answer(body: Buffer, json_bytes: int | None) -> InferAnswer:
@@ -167,7 +173,7 @@ def _tensors(what: str, items: object, rest: memoryview) -> Tensors:
         datatype, shape = item.get("datatype"), shape_of(where, item.get("shape"))
         kind_of(where, datatype)
         assert isinstance(datatype, str)
-        size = _parameters(where, item).get("binary_data_size")
+        size = _parameters(where, item).get(_SIZE)
         if size is None:
             if "data" not in item:
                 raise BadRequest(f"{where}: got neither data nor binary_data_size")
@@ -223,6 +229,11 @@ def _parameters(where: str, item: Mapping[str, Any]) -> Mapping[str, Any]:
     return parameters
 
 
+def _told(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The parameters of a tensor, less what says how it travels."""
+    return {name: each for name, each in (parameters or {}).items() if name != _SIZE}
+
+
 def _flag(where: str, parameters: Mapping[str, Any], name: str) -> bool | None:
     flag = parameters.get(name)
     if flag is not None and not isinstance(flag, bool):
@@ -239,8 +250,15 @@ def _id(head: Mapping[str, Any]) -> str:
     return given
 
 
-def _body(head: Mapping[str, Any], key: str, tensors: Tensors, binary: frozenset[str]) -> Body:
-    """``head`` with the tensors under ``key``, and then the bytes of those in ``binary``.
+def _body(
+    head: Mapping[str, Any],
+    key: str,
+    tensors: Tensors,
+    binary: frozenset[str],
+    parameters: Mapping[str, Mapping[str, Any]] = {},
+) -> Body:
+    """``head`` with the tensors under ``key``, and then the bytes of those in ``binary``;
+    ``parameters`` are the tensors' own.
 
     What is large is copied once, when the body is put together.
     """
@@ -252,9 +270,11 @@ def _body(head: Mapping[str, Any], key: str, tensors: Tensors, binary: frozenset
             "datatype": datatype_of(array.dtype),
             "shape": list(np.shape(array)),
         }
+        if name in parameters:
+            item["parameters"] = {**parameters[name]}
         if name in binary:
             rest.append(to_bytes(array))
-            item["parameters"] = {"binary_data_size": len(rest[-1])}
+            item.setdefault("parameters", {})[_SIZE] = len(rest[-1])
             items.append(json.dumps(item).encode())
         else:
             items.append(b'%b,"data":%b}' % (_open(item), to_json(f"{key} {name}", array)))

@@ -99,7 +99,7 @@ def regressions(outputs: Tensors, rows: int) -> list[float]:
 
     :raises BadRequest: where the outputs are not those of a signature to regress.
     """
-    values = outputs.get(OUTPUTS, next(iter(outputs.values())) if len(outputs) == 1 else None)
+    values = outputs.get(OUTPUTS)
     if values is None:
         raise BadRequest(
             f"No regression outputs found in SignatureDef: got {', '.join(outputs)}, "

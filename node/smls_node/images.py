@@ -7,7 +7,7 @@ declared types are not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from smls.errors import BrokenImage, NotAnImage, SmlsError, TooLarge
+from smls_node.layout import NCHW, NHWC
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
@@ -39,19 +40,22 @@ Image.MAX_IMAGE_PIXELS = None
 
 @frozen
 class PixelSpec:
-    """What a model takes: float32[height, width, channels], ``(value - mean) / std``."""
+    """What a model takes: float32[height, width, channels], ``(value - mean) / std`` of values of
+    0-255; with the channels first in the layout NCHW. ``mean`` and ``std`` may have a number for
+    each channel."""
 
     height: int
     width: int
     channels: int = 3
-    mean: float = 0.0
-    std: float = 255.0
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 255.0
+    layout: str = NHWC
 
 
 def decode(
     data: bytes, spec: PixelSpec, max_pixels: int, *, exact: bool = False
 ) -> NDArray[np.float32]:
-    """The image as float32[H, W, C] as ``spec`` says: upright, its first frame.
+    """The image as float32[H, W, C], or [C, H, W], as ``spec`` says: upright, its first frame.
 
     A JPEG is decoded only as large as is needed, by scaling in its DCT, and then scaled with a
     filter that looks at every pixel. ``exact`` does what label_image does instead: the whole
@@ -73,9 +77,27 @@ def decode(
 
 
 def scaled(pixels: NDArray[Any], spec: PixelSpec) -> NDArray[np.float32]:
-    """Pixel values of 0-255, of any type, as the model takes them."""
-    values: NDArray[np.float32] = np.subtract(pixels, np.float32(spec.mean), dtype=np.float32)
-    values /= np.float32(spec.std)
+    """Pixel values of 0-255, [H, W, C] of any type, as the model takes them."""
+    if spec.layout == NCHW:
+        return _normalized(pixels.transpose(2, 0, 1), spec, lambda each: each[:, None, None])
+    # In rows, since numpy is five times as slow with a last side of three.
+    flat = _normalized(
+        pixels.reshape(spec.height, -1),
+        spec,
+        lambda each: np.tile(each, spec.width) if each.size > 1 else each,
+    )
+    return flat.reshape(spec.height, spec.width, spec.channels)
+
+
+def _normalized(
+    pixels: NDArray[Any], spec: PixelSpec, spread: Callable[[NDArray[Any]], NDArray[Any]]
+) -> NDArray[np.float32]:
+    """As ``spec`` says; ``spread`` gives the numbers of the channels the shape of ``pixels``."""
+    told = (np.array(each, np.float32) for each in (spec.mean, spec.std))
+    mean, std = (spread(np.atleast_1d(each)) for each in told)
+    values = np.empty(pixels.shape, np.float32)
+    np.subtract(pixels, mean, out=values, dtype=np.float32)
+    values /= std
     return values
 
 

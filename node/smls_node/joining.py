@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from smls.errors import NodeFault, Unavailable
 from smls.tensors import Tensors
 from smls_node.runtimes import Runtime
-from smls_node.signature import Inputs
+from smls_node.signature import OF_INPUTS, Inputs
 
 
 class Runner:
@@ -39,7 +39,7 @@ class Runner:
         groups: dict[Any, list[int]] = {}
         for index, each in enumerate(batch):
             signature = self._runtime.signatures[each.signature]
-            alone = not signature.batches or each.parameters
+            alone = not signature.batches or each.parameters.keys() - {OF_INPUTS}
             groups.setdefault(index if alone else _kind(each), []).append(index)
         yield from groups.values()
 
@@ -76,7 +76,8 @@ class Runner:
 def _kind(inputs: Inputs) -> tuple[Any, ...]:
     """What is the same for requests that can be one run."""
     shapes = [(name, each.dtype, each.shape[1:]) for name, each in inputs.tensors.items()]
-    return inputs.signature, *sorted(shapes, key=lambda shape: shape[0])
+    told = repr(inputs.parameters.get(OF_INPUTS))
+    return inputs.signature, told, *sorted(shapes, key=lambda shape: shape[0])
 
 
 def _joined(arrays: list[NDArray[Any]], more: int) -> NDArray[Any]:

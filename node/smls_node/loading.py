@@ -27,14 +27,18 @@ from smls_node.labels import read_labels
 from smls_node.modelfile import counts
 from smls_node.pools import Pools
 from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
-from smls_node.settings import Limits, ModelSettings
+from smls_node.settings import SOFTMAX, Channels, Limits, ModelSettings
 from smls_node.tables import table_task
 from smls_node.tasks import ImageTask, image_task
 from smls_node.texts import text_task
 from smls_node.worker import Workers
 
 PROOF_SECONDS = 180.0
-"""A proof that takes longer is given up, and the model stays in its session."""
+"""A proof that takes longer is ended, and what was proven until then holds."""
+
+TRIAL_SECONDS = 150.0
+"""What would take a proof beyond these is not tried; the rest is for importing TensorFlow, and for
+a trial that takes longer than those before it."""
 
 log = Logger()
 
@@ -101,10 +105,8 @@ def load(
     key = key_of(settings, means)
     opened = means.factory.get(key, lambda: _open(settings, means, serving, served))
     runtime, arrangement = opened.runtime, opened.arrangement
-    task = image_task(
-        runtime.signatures, settings.mean, settings.std, settings.height, settings.width
-    )
     try:
+        task = _image_task(settings, runtime)
         _check_labels(settings, labels, task)
     except ModelUnusable:
         means.factory.give_back(key)
@@ -144,12 +146,27 @@ def _open(settings: ModelSettings, means: Means, serving: bool, served: Model | 
     return _Opened(*_opened(settings, means, serving))
 
 
+def _image_task(settings: ModelSettings, runtime: Runtime) -> ImageTask | None:
+    try:
+        return image_task(
+            runtime.signatures,
+            settings.mean,
+            settings.std,
+            settings.height,
+            settings.width,
+            layout=settings.layout,
+            is_softmaxed=settings.scores == SOFTMAX,
+        )
+    except ModelUnusable as error:
+        raise ModelUnusable(f"{settings.path}: {error.message}") from None
+
+
 def _check_labels(settings: ModelSettings, labels: Sequence[str], task: ImageTask | None) -> None:
     if labels and task is None:
         raise ModelUnusable(
             f"{settings.labels}: labels are for models of images, which {settings.path} is not: "
-            "wanted one input FP32[?, H, W, 3] and one output of scores; where H and W are open, "
-            "give input_height and input_width"
+            "wanted one input FP32[?, H, W, 3] or FP32[?, 3, H, W] and one output of scores; where "
+            "H and W are open, give input_height and input_width"
         )
     if labels and task is not None and task.classes != len(labels):
         raise ModelUnusable(
@@ -277,24 +294,35 @@ def _proof(files: GraphFiles, means: Means) -> Proof:
     given = {
         "--input-layer": files.input_layer,
         "--output-layer": files.output_layer,
-        "--input-mean": files.mean,
-        "--input-std": files.std,
+        "--input-mean": _between_commas(files.mean),
+        "--input-std": _between_commas(files.std),
         "--input-height": files.height,
         "--input-width": files.width,
         "--findings": means.findings,
+        "--limit": TRIAL_SECONDS,
     }
     options = [f"{name}={value}" for name, value in given.items() if value is not None]
-    child = subprocess.run(
-        [sys.executable, "-m", "smls_node.commands.accelerate", str(files.graph), *options],
-        capture_output=True,
-        text=True,
-        timeout=PROOF_SECONDS,
-    )
+    # It has its own time, and the proof needs what it finds.
+    tuning.arrangement_for(files, means.findings)
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "smls_node.commands.accelerate", str(files.graph), *options],
+            capture_output=True,
+            text=True,
+            timeout=PROOF_SECONDS,
+        )
+        lines = child.stderr.strip().splitlines()
+        problem = lines[-1] if lines else f"no proof was made ({child.returncode})"
+    except subprocess.TimeoutExpired as error:
+        problem = f"the proof took more than {error.timeout:g} s"
     proof = acceleration.read(files, means.findings)
     if proof is None:
-        lines = child.stderr.strip().splitlines()
-        raise ModelUnusable(lines[-1] if lines else f"no proof was made ({child.returncode})")
+        raise ModelUnusable(problem)
     return proof
+
+
+def _between_commas(numbers: Channels) -> str:
+    return ",".join(map(repr, numbers if isinstance(numbers, tuple) else (numbers,)))
 
 
 def check_distinct(models: Sequence[ModelSettings]) -> None:

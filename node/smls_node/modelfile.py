@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
@@ -20,7 +20,17 @@ from attrs import evolve, field, frozen
 from smls.datatypes import KINDS
 from smls.errors import ModelUnusable
 from smls.wire import NAME
-from smls_node.settings import Document, ModelSettings, Tensor, device_name
+from smls_node.layout import LAYOUTS
+from smls_node.settings import (
+    SCORES,
+    Channels,
+    Document,
+    ModelSettings,
+    Tensor,
+    channels,
+    deviations,
+    device_name,
+)
 from smls_node.versions import MAX_VERSION, Policy, policy_from
 
 NAMED = "smls.toml"
@@ -167,11 +177,25 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def _not_zero(value: object) -> float:
-    number = _number(value)
-    if number == 0:
-        raise ValueError
-    return number
+def _numbers(value: object) -> list[float]:
+    return [_number(each) for each in (value if isinstance(value, list) else [value])]
+
+
+def _mean(value: object) -> Channels:
+    return channels(_numbers(value))
+
+
+def _std(value: object) -> Channels:
+    return deviations(_numbers(value))
+
+
+def _one_of(names: Sequence[str], sets: str) -> _Key:
+    def read(value: object) -> str:
+        if value not in names:
+            raise ValueError
+        return str(value)
+
+    return _Key(" or ".join(f'"{name}"' for name in names), read, sets)
 
 
 def _seconds(value: object) -> float:
@@ -293,6 +317,8 @@ def _counted(least: int, most: int, sets: str, of: str = "fields") -> _Key:
     return _Key(wanted, lambda value: _whole(value, least, most), sets, of)
 
 
+_MEAN = "[123.675, 116.28, 103.53]"
+
 _TENSORS = 'tensors such as [{name = "x", datatype = "FP32", shape = [-1, 4]}]'
 
 KEYS: dict[str, _Key] = {
@@ -307,8 +333,15 @@ KEYS: dict[str, _Key] = {
     "gpu_memory_bytes": _counted(1, 10**15, "memory_bytes", "device"),
     "input_layer": _Key('a layer\'s name, such as "input"', _text, "input_layer"),
     "output_layer": _Key('a layer\'s name, such as "final_result"', _text, "output_layer"),
-    "input_mean": _Key("a number", _number, "mean"),
-    "input_std": _Key("a number other than 0", _not_zero, "std"),
+    "input_mean": _Key(f"a number, or three such as {_MEAN}", _mean, "mean"),
+    "input_std": _Key(
+        "a number of 1 at least, or three such as [58.395, 57.12, 57.375]: of pixel values of "
+        "0-255, so what is said of values of 0-1 times 255",
+        _std,
+        "std",
+    ),
+    "input_layout": _one_of(LAYOUTS, "layout"),
+    "scores": _one_of(SCORES, "scores"),
     "input_height": _counted(1, 10_000, "height"),
     "input_width": _counted(1, 10_000, "width"),
     "labels": _Key("the name of a file in the model's or the version's folder", _file_name),

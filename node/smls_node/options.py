@@ -17,7 +17,15 @@ from smls.errors import BadRecord, ModelUnusable
 from smls.wire import check_name
 from smls_node.formats import FORMATS, GRAPH
 from smls_node.hub import place_of
-from smls_node.settings import ModelSettings, device_name
+from smls_node.layout import LAYOUTS
+from smls_node.settings import (
+    SCORES,
+    Channels,
+    ModelSettings,
+    channels,
+    deviations,
+    device_name,
+)
 
 DEFAULT_PORT = 8501
 
@@ -74,15 +82,13 @@ class ModelOptions(program.ServerOptions):
         self._set("output-layer", output_layer=name)
 
     def opt_input_mean(self, value: str) -> None:
-        """Subtracted from each pixel value of 0-255. [default: 0]"""
-        self._set("input-mean", mean=_number("input-mean", value))
+        """Subtracted from each pixel value of 0-255; three for three channels, as
+        123.675,116.28,103.53. [default: 0]"""
+        self._set("input-mean", mean=_channels("input-mean", value, channels))
 
     def opt_input_std(self, value: str) -> None:
-        """Divides what the mean left. [default: 255]"""
-        std = _number("input-std", value)
-        if std == 0:
-            raise usage.UsageError("--input-std: got 0, wanted any other number")
-        self._set("input-std", std=std)
+        """Divides what the mean left; three as 58.395,57.12,57.375. [default: 255]"""
+        self._set("input-std", std=_channels("input-std", value, deviations))
 
     def opt_input_height(self, value: str) -> None:
         """Height of the input, for a graph that leaves it open."""
@@ -91,6 +97,14 @@ class ModelOptions(program.ServerOptions):
     def opt_input_width(self, value: str) -> None:
         """Width of the input, for a graph that leaves it open."""
         self._set("input-width", width=program.whole_number("input-width", 1, 10_000)(value))
+
+    def opt_input_layout(self, name: str) -> None:
+        """NHWC or NCHW (channels first); told by the input's shape where left out."""
+        self._set("input-layout", layout=_one_of("input-layout", name, LAYOUTS))
+
+    def opt_scores(self, name: str) -> None:
+        """softmax for a model of images that gives logits. [default: as-is]"""
+        self._set("scores", scores=_one_of("scores", name, SCORES))
 
     def _begin(self, path: str, format: str = "") -> None:
         self["models"].append(ModelSettings(_place_of(path), format=format))
@@ -247,6 +261,21 @@ def _read(read: Callable[[str], Any], text: str) -> Any:
         return read(text)
     except ValueError as error:
         raise usage.UsageError(str(error)) from error
+
+
+def _one_of(option: str, name: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise usage.UsageError(f"--{option}: got {name!r}, wanted {' or '.join(names)}")
+    return name
+
+
+def _channels(option: str, text: str, read: Callable[[Sequence[float]], Channels]) -> Channels:
+    """Numbers between commas."""
+    numbers = [_number(option, each) for each in text.split(",")]
+    try:
+        return read(numbers)
+    except ValueError as error:
+        raise usage.UsageError(f"--{option}: {error}") from error
 
 
 def _number(option: str, text: str) -> float:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +24,36 @@ Image = NDArray[np.float32]
 MOST_IMAGES = 500
 """More images make a proof slower, not better."""
 
+LEAST_SAMPLES = 16
+"""However little time there is."""
+
+NO_TIME = "not tried for want of time; smls-node accelerate takes as long as it needs"
+
 MAX_PIXELS = 100_000_000
 
 
 def prove(
-    files: GraphFiles, findings: Path, image_files: Sequence[Path], within: Mapping[str, float]
+    files: GraphFiles,
+    findings: Path,
+    image_files: Sequence[Path],
+    within: Mapping[str, float],
+    *,
+    limit: float = inf,
+    keep: Callable[[Proof], object] = lambda proof: None,
+    seconds: Callable[[], float] = time.monotonic,
 ) -> Proof:
     """The session and OpenVINO in each precision, on the images or on made-up ones.
 
     :param within: how far a score may be from the session's, for each precision to try.
+    :param limit: seconds for all of it. No more samples are taken than let every trial have its
+        part of them, and what would not end in time, as far as can be foreseen, is not tried.
+    :param keep: is given what is proven by now, after each trial.
+    :param seconds: a monotonic clock.
 
     :raises ModelUnusable: where the session itself cannot run the graph, or the graph decodes
         by itself, so that there is nothing to accelerate.
     """
+    end = seconds() + limit
     found = tuning.arrangement_for(files, findings)
     session = tensorflow.load(files, operator_threads=found.operator_threads, runs=found.runs)
     task = image_task(session.signatures, files.mean, files.std)
@@ -43,54 +62,70 @@ def prove(
             f"{files.graph} takes JPEG bytes, which OpenVINO cannot decode; it stays as it is"
         )
     samples = _decoded(image_files, task.pixels) if image_files else _made_up(task.pixels)
-    expected = _answers(session, samples)
-    seconds = found.anchors or tuple(tuning.sizes_of(session, found.runs).items())
-    trials = [
-        Trial(
-            SESSION,
-            "f32",
-            one_by_one=False,
-            runs=found.runs,
-            images_per_second=max(found.runs * size / each for size, each in seconds),
-            agreement=1.0,
-            difference=0.0,
-            seconds=seconds,
-        )
+    candidates = [
+        Trial("openvino", precision, one_by_one, machine.cores(), problem=NO_TIME, within=bound)
+        for precision, bound in within.items()
+        for one_by_one in (True, False)
     ]
-    for precision, bound in within.items():
-        for one_by_one in (True, False):
-            trial = _try(files, precision, one_by_one, samples, expected)
-            trials.append(evolve(trial, within=bound))
+    begun = seconds()
+    first = _answers(session, samples[:LEAST_SAMPLES])
+    took = seconds() - begun
+    samples = samples[: _affordable(took / len(first), end - seconds(), len(candidates))]
+    expected = np.concatenate([first, _answers(session, samples[len(first) :])])
+    anchors = found.anchors or tuple(tuning.sizes_of(session, found.runs).items())
+    measured = Trial(
+        SESSION,
+        "f32",
+        one_by_one=False,
+        runs=found.runs,
+        images_per_second=max(found.runs * size / each for size, each in anchors),
+        agreement=1.0,
+        difference=0.0,
+        seconds=anchors,
+    )
     whose = "images of the operator's" if image_files else "made-up images"
-    return Proof(acceleration.key_of(files), f"{len(samples)} {whose}", tuple(trials))
+    key, told = acceleration.key_of(files), f"{len(samples)} {whose}"
+    foreseen = seconds() - begun
+    for place, candidate in enumerate(candidates):
+        keep(Proof(key, told, (measured, *candidates)))
+        begun = seconds()
+        if begun + foreseen > end:
+            break
+        candidates[place] = _try(files, candidate, samples, expected)
+        foreseen = max(foreseen, seconds() - begun)
+    proof = Proof(key, told, (measured, *candidates))
+    keep(proof)
+    return proof
+
+
+def _affordable(each: float, left: float, trials: int) -> int:
+    """How many samples of ``each`` seconds take half of the seconds that are left, where the
+    session and every trial runs all of them; the rest is for measuring."""
+    if each <= 0 or left == inf:
+        return MOST_IMAGES
+    return max(LEAST_SAMPLES, int(left / 2 / each / (1 + trials)))
 
 
 def _try(
-    files: GraphFiles,
-    precision: str,
-    one_by_one: bool,
-    samples: Sequence[Image],
-    expected: NDArray[np.float32],
+    files: GraphFiles, trial: Trial, samples: Sequence[Image], expected: NDArray[np.float32]
 ) -> Trial:
-    runs = machine.cores()
+    runs, one_by_one = trial.runs, trial.one_by_one
     try:
-        model = openvino.load(files, precision=precision, streams=runs, one_by_one=one_by_one)
+        model = openvino.load(files, precision=trial.precision, streams=runs, one_by_one=one_by_one)
         got = _answers(model, samples)
     except (ModelUnusable, ImportError) as error:
-        return Trial("openvino", precision, one_by_one, runs, problem=str(error))
+        return evolve(trial, problem=str(error))
     if got.shape != expected.shape:
         problem = f"its answers have the shape {got.shape}, the session's {expected.shape}"
-        return Trial("openvino", precision, one_by_one, runs, problem=problem)
+        return evolve(trial, problem=problem)
     if one_by_one:
         alone = tuning.seconds_of(model, 1, runs)
         seconds = {1: alone, 8: 8 * alone}
     else:
         seconds = tuning.sizes_of(model, runs)
-    return Trial(
-        "openvino",
-        precision,
-        one_by_one,
-        runs,
+    return evolve(
+        trial,
+        problem="",
         images_per_second=max(runs * size / each for size, each in seconds.items()),
         agreement=float(np.mean(got.argmax(axis=1) == expected.argmax(axis=1))),
         difference=float(np.abs(got - expected).max()),
@@ -100,6 +135,8 @@ def _try(
 
 def _answers(model: Runtime, samples: Sequence[Image]) -> NDArray[np.float32]:
     (name, signature), *_ = model.signatures.items()
+    if not samples:
+        return np.empty((0, *signature.outputs[0].shape[1:]), np.float32)
     size = 16 if signature.batches else 1
     (source,), (target,) = signature.inputs, signature.outputs
     batches = [np.stack(samples[at : at + size]) for at in range(0, len(samples), size)]

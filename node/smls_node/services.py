@@ -17,6 +17,7 @@ import time
 from collections.abc import Hashable, Mapping
 from os import PathLike
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import attrs
@@ -29,11 +30,14 @@ from smls_node import loading, repository
 from smls_node.catalogue import Model
 from smls_node.factory import OBJECTS
 from smls_node.pools import Pools
-from smls_node.pymodel.kinds import as_bytes, natural
+from smls_node.pymodel.kinds import as_bytes, is_frame, natural
 from smls_node.repository import Seen, Source
 from smls_node.serving import ClassifyWork
 from smls_node.settings import ModelSettings
+from smls_node.signature import Inputs
+from smls_node.tables import TableTask
 from smls_node.tasks import ImageTask
+from smls_node.texts import TextTask
 
 MAX_PIXELS = 50_000_000
 """What a node takes of an image where it is told nothing else."""
@@ -80,18 +84,26 @@ class Service:
     def run(self, given: Any = None, /, signature: str | None = None, **named: Any) -> Any:
         """What the model naturally gives.
 
-        - for the bytes of an image file, pairs of label and score, the best first; for a list of
-          them a list of these
-        - for texts or rows, what the one output gives for each: an array, or texts
-        - for one text, what is given for it alone
+        - for an image file, its bytes or its path, pairs of label and score, the best first; for
+          a list of them a list of these
+        - for texts their vectors, an array with a row each; for one text its own
+        - for features by name, in a mapping or as keywords, what is predicted of them; for a list
+          of such mappings, or a data frame, an array or a list of what is predicted of each
+        - for an array or a list of what a model of one input takes, what its one output gives
         - for arrays by name, in a mapping or as keywords, arrays by name
 
         :raises BadRequest: where the model takes something else.
         """
+        if signature is None:
+            task, value = self._model.task, _plain(named if given is None and named else given)
+            if isinstance(task, TextTask) and _are(value, str):
+                return self._vectors(task, value)
+            if isinstance(task, TableTask) and _are_rows(value):
+                return self._predictions(task, value)
+            if isinstance(task, ImageTask) and not isinstance(given, Mapping | np.ndarray | None):
+                return self._labels(task, given)
         if isinstance(given, Mapping) or named:
             return self._infer({**(given or {}), **named}, signature)
-        if isinstance(self._model.task, ImageTask) and self._model.labels:
-            return self._labels(given)
         _, wanted = self._model.signature(signature)
         if len(wanted.inputs) != 1:
             names = ", ".join(spec.name for spec in wanted.inputs) or "some"
@@ -121,19 +133,72 @@ class Service:
         wanted.rows(tensors)
         return self._model.runtime.infer(tensors, name, {})
 
-    def _labels(self, given: Any) -> Any:
-        uploads = [given] if isinstance(given, bytes) else given
-        if not isinstance(uploads, list) or not all(isinstance(each, bytes) for each in uploads):
-            raise BadRequest("got no bytes of an image file, nor a list of such")
+    def _vectors(self, task: TextTask, given: str | list[str]) -> Any:
+        vectors = task.vectors(self._ran(task.inputs(_several(given))))
+        return vectors if isinstance(given, list) else vectors[0]
+
+    def _predictions(self, task: TableTask, given: Any) -> Any:
+        predictions = natural(task.predictions(self._ran(task.inputs(_several(given)))))
+        return predictions if isinstance(given, list) else predictions[0]
+
+    def _ran(self, inputs: Inputs) -> Tensors:
+        return self._model.runtime.infer(inputs.tensors, inputs.signature, inputs.parameters)
+
+    def _labels(self, task: ImageTask, given: Any) -> Any:
         answers = []
-        for upload in uploads:
-            task = self._model.task
-            assert isinstance(task, ImageTask)
+        for upload in map(_upload, _several(given)):
             work = ClassifyWork(self._model, task, upload, TOP, MAX_PIXELS, exact=False)
-            asked = work.prepare()
-            outputs = self._model.runtime.infer(asked.tensors, asked.signature, {})
+            outputs = self._ran(work.prepare())
             answers.append([(each.label, each.score) for each in work.finish(outputs)])
-        return answers[0] if isinstance(given, bytes) else answers
+        return answers if isinstance(given, list) else answers[0]
+
+
+def _plain(given: Any) -> Any:
+    """Rows of a data frame, and numbers of numpy's, as Python has them."""
+    if is_frame(type(given)):
+        given = given.to_dict("records")
+    if isinstance(given, Mapping):
+        return {
+            name: each.item() if isinstance(each, np.generic) else each
+            for name, each in given.items()
+        }
+    if isinstance(given, list) and _are(given, Mapping):
+        return [_plain(each) for each in given]
+    return given
+
+
+def _several(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [given]
+
+
+def _are(given: Any, kind: type | UnionType) -> bool:
+    """Whether it is one of the kind, or a list of such."""
+    return isinstance(given, kind) or (
+        isinstance(given, list) and all(isinstance(each, kind) for each in given)
+    )
+
+
+def _are_rows(given: Any) -> bool:
+    """Whether it is features by name, or a list of such: arrays by name are none."""
+    return _are(given, Mapping) and all(
+        _are(value, bool | int | float | str) and not isinstance(value, list)
+        for row in _several(given)
+        for value in row.values()
+    )
+
+
+def _upload(given: Any) -> bytes:
+    if isinstance(given, bytes):
+        return given
+    if not isinstance(given, str | PathLike):
+        raise BadRequest(
+            f"got {type(given).__name__}, wanted the bytes or the path of an image file, or a list "
+            "of such"
+        )
+    try:
+        return Path(given).read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadRequest(f"{given}: this image cannot be read: {error}") from error
 
 
 def _array(name: str, value: Any, spec: TensorSpec | None) -> Any:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 
 from attrs import field, frozen
@@ -72,6 +74,35 @@ def device_name(text: str) -> str:
     return text
 
 
+Channels = float | tuple[float, ...]
+"""A number for all channels of an image, or one for each."""
+
+AS_IS, SOFTMAX = "as-is", "softmax"
+"""What becomes of an image model's scores: nothing, or parts of 1."""
+
+SCORES = (AS_IS, SOFTMAX)
+
+
+def channels(numbers: Sequence[float]) -> Channels:
+    """``numbers``, one for all channels or one for each.
+
+    :raises ValueError: where they are none, or not finite.
+    """
+    if len(numbers) not in (1, 3) or not all(map(isfinite, numbers)):
+        raise ValueError(f"got {list(numbers)}, wanted one number, or three")
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
+def deviations(numbers: Sequence[float]) -> Channels:
+    """``numbers`` as ``channels``, which divide values of 0-255.
+
+    :raises ValueError: where they are none, or those of values of 0-1, or nothing can be divided.
+    """
+    if any(abs(each) < 1 for each in numbers):
+        raise ValueError(f"got {list(numbers)}, wanted 1 at least: of pixel values of 0-255")
+    return channels(numbers)
+
+
 @frozen
 class Tensor:
     """A tensor as the operator describes it, with -1 for each side that is open."""
@@ -95,7 +126,9 @@ class ModelSettings:
 
     ``path`` is a file or a folder, as the format has it; ``format`` is one of
     ``smls_node.formats``, found from what lies there where it is empty. What is ``None`` is
-    looked for in the model, measured, or has a default that depends on the others. ``limits``
+    looked for in the model, measured, or has a default that depends on the others. ``mean`` and
+    ``std`` are of pixel values of 0-255, ``layout`` is one of ``smls_node.layout`` or found in
+    the signature, and ``scores`` says what is told of the scores of images. ``limits``
     are those of its batches and their queue. ``inputs`` and ``outputs`` are for formats that do
     not say what they take and give. ``trust_pickle`` lets pickled files run what code they hold,
     and ``trusted_types`` are the types that a skops file may hold besides the usual ones.
@@ -111,10 +144,12 @@ class ModelSettings:
     format: str = ""
     input_layer: str | None = None
     output_layer: str | None = None
-    mean: float = 0.0
-    std: float = 255.0
+    mean: Channels = 0.0
+    std: Channels = 255.0
     height: int | None = None
     width: int | None = None
+    layout: str = ""
+    scores: str = AS_IS
     operator_threads: int | None = None
     runs: int | None = None
     limits: Limits = field(factory=Limits)

@@ -17,6 +17,10 @@ DEFAULT = "serving_default"
 """What TensorFlow calls the signature that is meant where none is named."""
 
 
+OF_INPUTS = "parameters of inputs"
+"""Where the parameters of a request keep those of its inputs, by their names."""
+
+
 @frozen
 class Signature:
     """The tensors that one way to call a model takes and gives.

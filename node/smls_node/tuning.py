@@ -131,7 +131,9 @@ def _child() -> None:
     machine.end_with_parent()
     settings = json.loads(sys.stdin.read())
     device = Device(**settings["device"])
-    files = GraphFiles(**{**settings, "graph": Path(settings["graph"]), "device": device})
+    # Neither mean nor std are fed here, and JSON has no tuples for them.
+    fed = {"graph": Path(settings["graph"]), "device": device, "mean": 0.0, "std": 255.0}
+    files = GraphFiles(**{**settings, **fed})
     tensorflow.preload()
     # Asking for GPUs opens them, and an opened one does not survive a fork.
     gpus = int(_in_fork(lambda: str(tensorflow.accelerators())))

@@ -84,11 +84,13 @@ def same(got: Tensors, wanted: Tensors) -> None:
 @given(any_tensors, st.booleans(), st.text(max_size=5))
 def test_a_request_is_read_as_it_was_written(tensors: Tensors, binary: bool, name: str) -> None:
     wanted = (WantedOutput("a", True), WantedOutput("b", False))
-    request = InferRequest(tensors, wanted, binary, name, {"priority": 1})
+    of_inputs = {each: {"content_type": f"of {each}"} for each in list(tensors)[::2]}
+    request = InferRequest(tensors, wanted, binary, name, {"priority": 1}, of_inputs)
     body = write_request(request)
     read = read_request(body.data, body.json_bytes)
     same(read.inputs, tensors)
     assert (read.binary, read.id, read.parameters) == (binary, name, {"priority": 1})
+    assert read.input_parameters == of_inputs
     assert [read.is_binary(each) for each in ("a", "b")] == [True, False]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,12 +15,15 @@ from typing import Any
 import joblib
 import numpy as np
 import onnx
+import pandas
 import pytest
 import skops.io
 import tensorflow as tf
 from onnx import TensorProto, helper
+from PIL import Image
 
 import smls
+from smls_node import embedded, services
 from tests.integration.fleet import THREE, UNMEASURED, ask, classify
 from tests.processes import LOCAL, Running, run, running
 
@@ -35,20 +39,32 @@ def example(name: str) -> ModuleType:
     return module
 
 
-def colours(folder: Path) -> Path:
-    """An ONNX model of images: how red, green and blue one is."""
-    path = folder / "colours" / "1" / "model.onnx"
+NORMALIZED = """
+input_mean = [123.675, 116.28, 103.53]
+input_std = [58.395, 57.12, 57.375]
+scores = "softmax"
+"""
+
+
+def colours(folder: Path, *, is_first: bool = False) -> Path:
+    """An ONNX model of images: how red, green and blue one is. With the channels first it is as
+    PyTorch's users have it, logits from ImageNet's numbers."""
+    name = "torchlike" if is_first else "colours"
+    axes, sides = ([2, 3], [3, 8, 8]) if is_first else ([1, 2], [8, 8, 3])
+    path = folder / name / "1" / "model.onnx"
     path.parent.mkdir(parents=True)
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [helper.make_node("ReduceMean", ["image"], ["scores"], axes=[1, 2], keepdims=0)],
+        [helper.make_node("ReduceMean", ["image"], ["scores"], axes=axes, keepdims=0)],
         "colours",
-        [value("image", TensorProto.FLOAT, ["n", 8, 8, 3])],
+        [value("image", TensorProto.FLOAT, ["n", *sides])],
         [value("scores", TensorProto.FLOAT, ["n", 3])],
     )
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
-    (folder / "colours" / "labels.txt").write_text("red\ngreen\nblue\n")
+    (folder / name / "labels.txt").write_text("red\ngreen\nblue\n")
+    if is_first:
+        (folder / name / "smls.toml").write_text(NORMALIZED)
     return path
 
 
@@ -56,10 +72,12 @@ def colours(folder: Path) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     example("iris").main(folder)
+    example("digits_onnx").main(folder)
     encoder = example("encoder")
     encoder.STEPS = 2
     encoder.main(folder)
     whole = colours(folder)
+    colours(folder, is_first=True)
 
     def broken(name: str, source: Path) -> Path:
         target = folder / name / "1" / source.name
@@ -103,9 +121,9 @@ def posted(node: Running, path: str, body: Any) -> Any:
 
 def test_each_format_answers_as_its_library_does(node: Running, folder: Path) -> None:
     names = sorted(model["name"] for model in ask(node.url).json["models"])
-    assert names == ["colours", "encoder", "iris"]
-    platforms = [ask(f"{node.url}v2/models/{name}").json["platform"] for name in names]
-    assert platforms == ["onnx_onnxv1", "tensorflow_savedmodel", "sklearn_estimator"]
+    assert names == ["colours", "digits-onnx", "encoder", "iris", "torchlike"]
+    platforms = {ask(f"{node.url}v2/models/{name}").json["platform"] for name in names}
+    assert platforms == {"onnx_onnxv1", "tensorflow_savedmodel", "sklearn_estimator"}
     flowers = [[2.0, 1.0, 2.0, 3.0], [5.1, 3.5, 1.4, 0.2]]
     rows = [dict(zip(("sl", "sw", "pl", "pw"), flower, strict=True)) for flower in flowers]
     tree = skops.io.load(folder / "iris/1/model.skops", trusted=["sklearn.tree._tree.Tree"])
@@ -119,6 +137,52 @@ def test_each_format_answers_as_its_library_does(node: Running, folder: Path) ->
     assert np.allclose(got, wanted.numpy(), atol=1e-6)
     reply = classify(node.url, THREE.read_bytes(), model="colours")
     assert {each["label"] for each in reply.json["predictions"]} == {"red", "green", "blue"}
+
+
+def test_the_digits_in_onnx_are_the_digits(node: Running) -> None:
+    digits = services.get("digits", path=embedded.GRAPH, labels=embedded.LABELS)
+    for path in sorted((EXAMPLES / "digits").iterdir()):
+        wanted = dict(digits.run(path.read_bytes()))
+        reply = ask(
+            f"{node.url}/models/digits-onnx", path.read_bytes(), "POST", Content_Type="image/jpeg"
+        )
+        apart = max(abs(wanted[label] - score) for label, score in reply.json)
+        print(f"{path.name}: {reply.json[0][0]}, max abs difference {apart:.3g}")
+        assert apart < 1e-5
+    digits.give_back()
+
+
+def test_a_model_with_channels_first_takes_an_image(node: Running) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 30), (10, 200, 90)).save(file, "PNG")
+    reply = ask(f"{node.url}/models/torchlike", file.getvalue(), "POST", Content_Type="image/png")
+    logits = [(10 - 123.675) / 58.395, (200 - 116.28) / 57.12, (90 - 103.53) / 57.375]
+    wanted = np.exp(logits) / np.exp(logits).sum()
+    got = dict(reply.json)
+    assert [label for label, _ in reply.json] == ["green", "blue", "red"]
+    assert np.allclose([got[each] for each in ("red", "green", "blue")], wanted, atol=1e-5)
+
+
+def test_the_same_without_a_server(node: Running, folder: Path) -> None:
+    texts = ["Hello world!", "How are you today?", ""]
+    encoder = services.get("sentence-encoder", path=folder / "encoder")
+    vectors = encoder.run(texts)
+    assert vectors.shape == (3, 64)
+    assert np.allclose(vectors, posted(node, "/models/encoder", texts), atol=1e-6)
+    assert np.allclose(encoder.run(texts[0]), vectors[0], atol=1e-6)
+    iris = services.get("iris", path=folder / "iris")
+    flowers = [[2.0, 1.0, 2.0, 3.0], [5.1, 3.5, 1.4, 0.2]]
+    rows = [dict(zip(("sl", "sw", "pl", "pw"), flower, strict=True)) for flower in flowers]
+    wanted = posted(node, "/models/iris", rows)["prediction"]
+    assert iris.run(rows).tolist() == iris.run(pandas.DataFrame(rows)).tolist() == wanted
+    assert [iris.run(rows[0]), iris.run(**rows[1])] == wanted
+    assert iris.run(sl=np.float32(2.0), sw=1, pl=2, pw=np.int64(3)) == wanted[0]
+    # Plain arrays are taken as they were.
+    assert iris.run({"input": flowers}).keys() == {"predict", "predict_proba"}
+    with pytest.raises(smls.BadRequest, match="features: got no 'pw', wanted sl, sw, pl, pw"):
+        iris.run(sl=1, sw=2, pl=3)
+    for each in (encoder, iris):
+        each.give_back()
 
 
 def test_the_client_embeds_and_predicts(node: Running, tmp_path: Path) -> None:

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import grpc
 import pytest
 
 from smls_node import services
 from smls_node.pymodel import StringCodec
 from tests.integration.fleet import ask
+from tests.node.grpc_memory import OIP, stub
 from tests.processes import LOCAL, ROOT, running, until
 
 EXAMPLE = ROOT / "examples" / "document-similarity"
@@ -99,3 +102,73 @@ def test_broken_ones_leave_the_others_serving_and_changed_ones_are_served_anew(
     assert "logged while loading, once" in logged
     assert re.search(r"Traceback[^$]*code\.py[^$]*nowhere_at_all", logged)
     assert "ZeroDivisionError" in logged
+
+
+TYPES = """
+from mlserver import MLModel
+from mlserver.codecs import decode_args
+
+class Plain(MLModel):
+    async def predict(self, payload):
+        told = {each.name: each.parameters and each.parameters.content_type
+                for each in payload.inputs}
+        said = [told[each.name] for each in payload.inputs]
+        said += [type(self.decode(each)).__name__ for each in payload.inputs]
+        said += [payload.parameters and payload.parameters.content_type]
+        said += [type(self.decode_request(payload)).__name__]
+        return Args().encode(said)
+
+class Args:
+    @decode_args
+    async def predict(self, x, blob: bytes) -> list[str]:
+        return [repr(x), repr(blob)]
+
+    def encode(self, said):
+        from mlserver.codecs import StringCodec
+        from mlserver.types import InferenceResponse
+        return InferenceResponse(model_name="", outputs=[
+            StringCodec.encode_output("output-0", [str(each) for each in said])])
+"""
+
+
+def test_content_types_reach_the_class_over_rest_and_grpc(tmp_path: Path) -> None:
+    for kind in ("Plain", "Args"):
+        put(tmp_path / kind.lower(), TYPES, kind)
+    moment, blob = "2026-11-21T10:00:00", base64.b64encode(b"\xff").decode()
+    inputs = [
+        {"name": "x", "datatype": "BYTES", "shape": [1], "data": [moment],
+         "parameters": {"content_type": "datetime"}},
+        {"name": "blob", "datatype": "BYTES", "shape": [1], "data": [blob],
+         "parameters": {"content_type": "base64"}},
+    ]  # fmt: skip
+    seen = ["datetime", "base64", "list", "list", "pd", "DataFrame"]
+    wanted = {"plain": seen, "args": ["[datetime.datetime(2026, 11, 21, 10, 0)]", repr(b"\xff")]}
+    with running("smls-node", *LOCAL, "--models", tmp_path, "--grpc-port", "0") as node:
+        for name, said in wanted.items():
+            asked = {"inputs": inputs, "parameters": {"content_type": "pd"}}
+            reply = ask(f"{node.url}v2/models/{name}/infer", json.dumps(asked).encode())
+            assert reply.json["outputs"][0]["data"] == said
+        with grpc.insecure_channel(node.grpc_address) as channel:
+            for name, said in wanted.items():
+                reply = stub(channel, OIP, "ModelInfer")(
+                    {
+                        "model_name": name,
+                        "parameters": {"content_type": {"string_param": "pd"}},
+                        "inputs": [
+                            {
+                                "name": each["name"],
+                                "datatype": "BYTES",
+                                "shape": [1],
+                                "parameters": {
+                                    "content_type": {
+                                        "string_param": each["parameters"]["content_type"]
+                                    }
+                                },
+                                "contents": {"bytes_contents": [each["data"][0].encode()]},
+                            }
+                            for each in inputs
+                        ],
+                    }
+                ).result()
+                (output,) = reply.outputs
+                assert [each.decode() for each in output.contents.bytes_contents] == said

@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 from shutil import copy
 
@@ -13,13 +14,16 @@ import numpy as np
 import pytest
 from attrs import evolve
 
-from smls_node import acceleration, embedded
+from smls_node import acceleration, embedded, proving, tuning
 from smls_node.acceleration import Proof, Trial
+from smls_node.arrangement import Arrangement
 from smls_node.loading import Means, load
 from smls_node.pools import Pools
 from smls_node.runtimes import GraphFiles
 from smls_node.settings import ModelSettings
 from smls_node.signature import DEFAULT
+
+FOUND = Arrangement(1, 2, 3, ((1, 0.006),), "told by the test")
 
 SESSION = Trial("tensorflow", "f32", False, 2, 300.0, 1.0, 0.0, ((1, 0.006),))
 SAME = Trial("openvino", "f32", True, 2, 500.0, 1.0, 1e-6, ((1, 0.004),))
@@ -123,3 +127,35 @@ def test_usage_is_told() -> None:
         )
         assert ended.returncode == 2
         assert told in ended.stderr
+
+
+def test_what_was_proven_holds_where_there_was_no_time_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    graph = Path(copy(embedded.GRAPH, tmp_path / "digits.pb"))
+    files = GraphFiles(graph)
+    monkeypatch.setattr(tuning, "arrangement_for", lambda files, findings: FOUND)
+    within = {"f32": 0.001, "bf16": 0.05}
+    # Each look at the clock is a second: the session takes six, and each trial one.
+    for limit, tried in ((0.0, 0), (10.0, 2), (1000.0, 4)):
+        kept: list[Proof] = []
+        made = proving.prove(
+            files,
+            tmp_path,
+            [],
+            within,
+            limit=limit,
+            keep=kept.append,
+            seconds=map(float, count()).__next__,
+        )
+        print(limit, [each.problem for each in made.trials], made.samples)
+        left_out = [each for each in made.trials if each.problem == proving.NO_TIME]
+        assert len(made.trials) == 5
+        assert len(left_out) == 4 - tried
+        assert kept[-1] == made
+        assert kept[0].chosen() == made.trials[0]
+        assert sum(each.problem == proving.NO_TIME for each in kept[0].trials) == 4
+        assert int(made.samples.split()[0]) == (64 if limit == 1000 else 16)
+        if left_out:
+            assert f"{left_out[0].name}: not tried for want of time" in made.why()

@@ -104,8 +104,9 @@ def test_outputs_that_are_no_classes_are_told(outputs: dict[str, np.ndarray]) ->
 def test_values_are_a_column_or_a_row() -> None:
     column = np.array([[1.5], [2.5]], np.float32)
     assert examples.regressions({"outputs": column}, 2) == [1.5, 2.5]
-    assert examples.regressions({"y": column.reshape(2)}, 2) == [1.5, 2.5]
+    assert examples.regressions({"outputs": column.reshape(2), "y": column}, 2) == [1.5, 2.5]
     for outputs in (
+        {"y": column},
         {"a": column, "b": column},
         {"outputs": column.T},
         {"outputs": column.astype(np.int32)},

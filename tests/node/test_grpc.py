@@ -371,6 +371,21 @@ def test_regress_and_classify_take_examples(node: GrpcNode) -> None:
     assert answer.model_spec.signature_name == "classify"
 
 
+def test_only_signatures_to_regress_are_regressed_with(node: GrpcNode) -> None:
+    rows = [{"features": {"feature": {"x": {"float_list": {"value": [1, 2]}}}}}]
+    for name, method in (("", "predict"), ("classify", "classify")):
+        assert node.refused(
+            PREDICTION,
+            "Regress",
+            model_spec=spec("double", signature_name=name),
+            input={"example_list": {"examples": rows}},
+        ) == (
+            StatusCode.INVALID_ARGUMENT,
+            "Expected regression signature method_name to be tensorflow/serving/regress. "
+            f"Was: tensorflow/serving/{method}",
+        )
+
+
 def test_an_image_model_classifies_images(node: GrpcNode) -> None:
     rows = [
         {"features": {"feature": {"image": {"bytes_list": {"value": [image(brightness)]}}}}}

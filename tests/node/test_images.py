@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +83,24 @@ def test_exif_orientation_is_honoured() -> None:
     assert turned[:, -1].mean() < 0.2
     upright = Image.open(BytesIO(as_jpeg(saved(gradient(), "JPEG", exif=exif), 10_000)))
     assert upright.convert("L").getpixel((0, 0)) > 200
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_each_channel_has_its_own_mean_and_std(layout: str, exact: bool) -> None:
+    mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+    photo = (Path(__file__).parents[2] / "examples/digits/eight-large.jpg").read_bytes()
+    plain = decode(photo, PixelSpec(40, 60, std=1.0), 10**7, exact=exact)
+    wanted = (plain - np.float32(mean)) / np.float32(std)
+    got = decode(photo, PixelSpec(40, 60, 3, mean, std, layout), 10**7, exact=exact)
+    assert got.flags.c_contiguous
+    assert got.shape == ((3, 40, 60) if layout == "NCHW" else (40, 60, 3))
+    assert np.array_equal(got, wanted.transpose(2, 0, 1) if layout == "NCHW" else wanted)
+
+
+def test_grey_models_with_channels_first() -> None:
+    white = saved(Image.new("L", (3, 2), 255), "PNG")
+    assert decode(white, PixelSpec(2, 3, 1, layout="NCHW"), 100).tolist() == [[[1.0] * 3] * 2]
 
 
 def test_mean_std_and_grey_models() -> None:

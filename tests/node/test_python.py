@@ -26,6 +26,7 @@ from smls_node.pymodel.kinds import as_bytes
 from smls_node.repository import Source
 from smls_node.serving import Ask, Phase, Serving
 from smls_node.settings import ModelSettings
+from smls_node.signature import OF_INPUTS
 
 HEAD = """
 from smls_node import MLModel, decode_args
@@ -247,8 +248,15 @@ def test_rows_are_joined_where_the_settings_ask_for_batches(folder: Folder) -> N
     for rows in (1, 3, 4):
         words = [f"{rows}-{row}" for row in range(rows)]
         folder.begin(model, x=np.zeros((rows, 2)), words=words).addBoth(answers.append)
+    for told in ("str", "str", "np"):
+        parameters = {OF_INPUTS: {"words": {"content_type": told}}}
+        given = {"x": np.zeros((1, 2)), "words": as_bytes(np.array([told], object))}
+        folder.serving.infer(given, Ask(30.0, model.name), None, parameters).addBoth(answers.append)
     while model.workers.step():
         pass
+    # Only what is said to be alike is joined.
+    assert [each.outputs["output-0"].tolist() for each in answers[3:]] == [[[2]], [[2]], [[1]]]
+    del answers[3:]
     assert [each.outputs["output-0"].tolist() for each in answers] == [
         [[8]],
         [[8]] * 3,

@@ -88,14 +88,19 @@ def test_a_call_gives_what_the_model_naturally_gives(folder: Path, got: list[Ser
 def test_an_images_best_labels(got: list[Service]) -> None:
     digits = services.get("digits", path=embedded.GRAPH, labels=embedded.LABELS)
     got.append(digits)
-    three = (ROOT / "examples" / "digits" / "three.jpg").read_bytes()
-    alone, (again, other) = digits.run(three), digits.run([three, three])
+    path = ROOT / "examples" / "digits" / "three.jpg"
+    three = path.read_bytes()
+    alone, (again, other) = digits.run(three), digits.run([three, path])
     assert alone[0][0] == "3"
-    assert again == other == alone
+    assert again == other == alone == digits.run(str(path))
     scores = digits.run({_input(digits): np.zeros((2, 32, 32, 3), np.float32)})
     assert [array.shape for array in scores.values()] == [(2, 10)]
-    with pytest.raises(BadRequest, match="got no bytes of an image file"):
-        digits.run("three.jpg")
+    raw = digits.run(np.zeros((2, 32, 32, 3), np.float32))
+    assert np.array_equal(raw, scores["final_result"])
+    with pytest.raises(BadRequest, match=r"nowhere\.jpg: this image cannot be read: .*No such"):
+        digits.run("nowhere.jpg")
+    with pytest.raises(BadRequest, match="got int, wanted the bytes or the path of an image file"):
+        digits.run([3])
 
 
 def _input(service: Service) -> str:

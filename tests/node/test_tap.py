@@ -38,6 +38,13 @@ def test_a_model_of_any_format_needs_no_labels() -> None:
     assert second == ModelSettings(Path("b"), name="bee", format="onnx", device=device)
 
 
+def test_an_image_model_is_fed_as_is_said() -> None:
+    line = "--model resnet.onnx --labels l.txt --input-mean 123.675,116.28,103.53"
+    (model,) = parsed(f"{line} --input-std 58 --input-layout NCHW --scores softmax")["models"]
+    assert (model.mean, model.std) == ((123.675, 116.28, 103.53), 58.0)
+    assert (model.layout, model.scores) == ("NCHW", "softmax")
+
+
 def test_how_models_are_run_is_said_for_all_and_for_each() -> None:
     line = "--max-batch-size 8 --runs 2 --operator-threads 1 --graph a.pb --labels a.txt"
     more = "--runs 1 --max-queue-delay 0.5 --allowed-batch-sizes 4,1 --max-queue-bytes 2M"
@@ -107,7 +114,12 @@ def test_amounts_have_units() -> None:
         ("--labels l.txt", "--labels belongs to a model"),
         ("--graph g.pb", "--labels is missing"),
         ("--graph g.pb --labels l --name a/b", "--name: got 'a/b'"),
-        ("--graph g.pb --labels l --input-std 0", "--input-std: got 0"),
+        ("--graph g.pb --labels l --input-std 0", r"--input-std: got \[0.0\], wanted 1 at least"),
+        ("--model m --input-std .2,.2,.2", "wanted 1 at least: of pixel values of 0-255"),
+        ("--model m --input-mean 1,2", r"--input-mean: got \[1.0, 2.0\], wanted one number"),
+        ("--model m --input-mean nan", r"--input-mean: got \[nan\], wanted one number"),
+        ("--model m --input-layout CHW", "--input-layout: got 'CHW', wanted NHWC or NCHW"),
+        ("--model m --scores logits", "--scores: got 'logits', wanted as-is or softmax"),
         ("--graph g.pb --labels l --input-mean x", "--input-mean: got 'x'"),
         ("--model m --format x", "--format: got 'x', wanted one of graph, savedmodel"),
         ("--device gpu", "device: got 'gpu', wanted cpu or cuda:N"),

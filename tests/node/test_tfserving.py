@@ -345,13 +345,14 @@ def test_a_predict_that_is_wrong_is_told(body: Any, told: str) -> None:
         ({"examples": [{"x": ["a", 1.5]}]}, "element type in feature: x expecting type: bytes"),
         ({"examples": [{"x": 2**63}]}, "Feature: x has uint64_t element."),
         ({"examples": [{"x": {"b64": "?"}}]}, "Feature: x: Unable to base64 decode"),
-        ({"examples": [{"x": 1.0, "y": 2.0}]}, "got features x, y, wanted x"),
-        ({"examples": [{"x": [1.0, 2.0]}]}, "input x: got values in numbers of 2"),
+        ({"examples": [{"x": 1.0, "y": 2.0}]}, "got features x, y, wanted inputs"),
+        ({"examples": [{"x": [1.0, 2.0]}]}, "input inputs: got values in numbers of 2"),
     ],
 )
 def test_examples_that_are_wrong_are_told(body: Any, told: str) -> None:
     for verb in ("classify", "regress"):
-        assert told in error(post(half(), f"half_plus_two:{verb}", body))
+        named = {"signature_name": f"{verb}_x_to_y", **body} if isinstance(body, dict) else body
+        assert told in error(post(half(), f"half_plus_two:{verb}", named))
 
 
 def test_a_signature_for_something_else_is_told() -> None:
@@ -359,8 +360,15 @@ def test_a_signature_for_something_else_is_told() -> None:
     assert "Expected classification signature outputs" in error(
         post(half(), "half_plus_two:classify", body)
     )
-    body = {"signature_name": "many", "examples": [{"tag": "a", "signal": [1, 2]}]}
-    assert "No regression outputs found" in error(post(half(), "half_plus_two:regress", body))
+    for body, method in (
+        ({"signature_name": "many", "examples": [{"tag": "a", "signal": [1, 2]}]}, "predict"),
+        ({"examples": [{"x": 1.0}]}, "predict"),
+        ({"signature_name": "classify_x_to_y", "examples": [{"x": 1.0}]}, "classify"),
+    ):
+        assert error(post(half(), "half_plus_two:regress", body)) == (
+            "Expected regression signature method_name to be tensorflow/serving/regress. "
+            f"Was: tensorflow/serving/{method}"
+        )
 
 
 def test_outputs_without_rows_are_answered_by_column_alone() -> None:

@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from smls.errors import BadRequest, ModelUnusable
+from smls_node import services
 from smls_node.settings import Device, Tensor
 from smls_node.signature import DEFAULT
 from tests.node.formats import asked, check_same, opened, told
+from tests.processes import ROOT
 
 ROWS = (Tensor("x", "FP32", (-1, 4)), Tensor("y", "FP32", (-1, 4)))
 
@@ -39,7 +43,8 @@ class Named(torch.nn.Module):
 
 
 def saved(path: Path, module: torch.nn.Module) -> Any:
-    torch.jit.script(module).save(str(path))
+    made = module if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module)
+    made.save(str(path))
     return module
 
 
@@ -70,6 +75,50 @@ def test_it_answers_as_pytorch_does(tmp_path: Path, names: tuple[str, str], thre
         for got in callers.map(lambda _: asked(model, given), range(4)):
             check_same(got, wanted, 1e-6)
     model.unload()
+
+
+class Classifier(torch.nn.Module):
+    """As torchvision's: channels first, logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.features = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+        self.classifier = torch.nn.Linear(8, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(image).mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_an_image_gets_the_modules_own_scores(tmp_path: Path, is_traced: bool) -> None:
+    photo = Image.open(ROOT / "examples" / "digits" / "eight-large.jpg").convert("RGB")
+    module = Classifier().eval()
+    sides = (3, photo.height, photo.width)
+    made = torch.jit.trace(module, torch.zeros(1, *sides)) if is_traced else module
+    saved(tmp_path / "m.pt", made)
+    (tmp_path / "labels.txt").write_text("a\nb\nc\nd\ne\n")
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    service = services.get(
+        "net",
+        path=tmp_path / "m.pt",
+        labels=tmp_path / "labels.txt",
+        inputs=(Tensor("image", "FP32", (-1, *sides)),),
+        mean=tuple(255 * each for each in mean),
+        std=tuple(255 * each for each in std),
+        scores="softmax",
+    )
+    file = BytesIO()
+    photo.save(file, "PNG")
+    pixels = torch.tensor(np.asarray(photo, np.float32)).permute(2, 0, 1) / 255
+    numbers = (torch.tensor(each)[:, None, None] for each in (mean, std))
+    with torch.inference_mode():
+        (wanted,) = module(((pixels - next(numbers)) / next(numbers))[None]).softmax(dim=1)
+    got = np.array([score for _, score in sorted(service.run(file.getvalue()))], np.float32)
+    apart = float(np.abs(got - wanted.numpy()).max())
+    print(f"max abs difference {apart:.3g}")
+    assert apart <= 1e-6
+    service.give_back()
 
 
 def test_outputs_have_the_modules_own_names(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ class Options(ModelOptions):
          "[default: 0.05]; 0.001 in f32.", _part],
         ["replicas", None, 1, "How many replicas of a node will share the machine.",
          program.whole_number("replicas", 1, 1024)],
+        ["limit", None, None, "Seconds for all of it; what does not fit is not tried, and said.",
+         program.seconds("limit")],
         ["findings", None, None, "Folder that keeps what was measured; ~/.cache/smls if left out."],
     ]  # fmt: skip
 
@@ -107,7 +110,16 @@ def _prove(options: Options) -> None:
         precision: bounds[precision] if precision == "f32" else options["within"] or bounds["bf16"]
         for precision in options["precisions"]
     }
-    proof = proving.prove(files, findings, _images(options["images"]), within)
+    limit = options["limit"] or inf
+    proof = proving.prove(
+        files,
+        findings,
+        _images(options["images"]),
+        within,
+        limit=limit,
+        # What stops this half-way leaves what was proven by then.
+        keep=lambda proof: acceleration.write(proof, files, findings),
+    )
     chosen = proof.chosen()
     print(f"{files.graph}, on {proof.samples}:\n")
     print(f"{'engine':<28} {'images/s':>9} {'same best':>10} {'score off by':>13}")

@@ -133,7 +133,7 @@ async def _answered(serving: Serving, terms: Terms, request: LimitedRequest, mod
         version=model.version,
         priority=wishes.priority,
     )
-    parameters = v2.for_model(signature, wishes.rest)
+    parameters = v2.for_model(signature, wishes.rest, asked_for.input_parameters)
     found: Inferred = await serving.infer(asked_for.inputs, ask, signature_name, parameters)
     begun = serving.seconds()
     outputs = v2.chosen(found.outputs, asked_for.outputs)

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from smls.errors import BadImage, SmlsError
+from smls.errors import BadImage, BadRequest, SmlsError
 from smls.wire import LoadReport
 from smls_node import examples
 from smls_node.catalogue import Model
@@ -18,6 +18,10 @@ from smls_node.labels import top_k
 from smls_node.serving import Ask, Inferred, Serving
 from smls_node.tasks import ImageTask
 from smls_node.worker import Times
+
+REGRESS = "regress"
+
+_METHOD = "tensorflow/serving/"
 
 
 @frozen
@@ -52,8 +56,15 @@ def regress(
 ) -> Deferred[Results]:
     """The value of each example, a float.
 
-    :raises BadRequest: where the examples, or the signature's outputs, will not do.
+    :raises BadRequest: where the signature is none to regress, or the examples or its outputs will
+        not do.
     """
+    _, wanted = model.signature(signature)
+    if wanted.method != REGRESS:
+        raise BadRequest(
+            f"Expected regression signature method_name to be {_METHOD}{REGRESS}. "
+            f"Was: {_METHOD}{wanted.method}"
+        )
 
     def values(found: Inferred) -> Results:
         return Results(examples.regressions(found.outputs, len(rows)), found.times, found.load)
@@ -76,7 +87,7 @@ def _labelled(found: Inferred, count: int) -> Results:
     """The labels of an image model's scores."""
     task, labels = found.model.task, found.model.labels
     assert isinstance(task, ImageTask)
-    scores = found.outputs[task.output].reshape(count, task.classes)
+    scores = task.rows(found.outputs, count)
     rows = [_pairs(top_k(row, labels, len(labels))) for row in scores]
     return Results(rows, found.times, found.load)
 

@@ -14,7 +14,7 @@ from smls.tensorbytes import Buffer, from_bytes, shown
 from smls.tensors import DATATYPES, Tensors, TensorSpec
 from smls_node.catalogue import Catalogue, Model
 from smls_node.serving import DEFAULT_PRIORITY
-from smls_node.signature import Signature
+from smls_node.signature import OF_INPUTS, Signature
 from smls_node.versions import State
 
 NAME = "smls-node"
@@ -69,10 +69,17 @@ def asked(parameters: Mapping[str, Any]) -> Asked:
     )
 
 
-def for_model(signature: Signature, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters for a model of this signature: none but for one that takes what it is given,
-    since requests with parameters are run one by one."""
-    return parameters if signature.is_open else {}
+def for_model(
+    signature: Signature,
+    parameters: Mapping[str, Any],
+    of_inputs: Mapping[str, Mapping[str, Any]],
+) -> Mapping[str, Any]:
+    """The parameters for a model of this signature, those of the inputs under ``OF_INPUTS``: none
+    but for one that takes what it is given, since requests with parameters are run one by one."""
+    if not signature.is_open:
+        return {}
+    own = {name: each for name, each in parameters.items() if name != OF_INPUTS}
+    return {**own, OF_INPUTS: of_inputs} if of_inputs else own
 
 
 def check_outputs(signature: Signature, wanted: Iterable[WantedOutput]) -> None:

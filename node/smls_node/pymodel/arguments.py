@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from smls.errors import BadRequest
 from smls.tensors import TensorSpec
-from smls_node.pymodel.codecs import PandasCodec, taken
+from smls_node.pymodel.codecs import PandasCodec, hinted
 from smls_node.pymodel.kinds import NATURAL, OBJECT, Kind, is_frame, kind_for, kind_of, without_none
 from smls_node.pymodel.types import (
     InferenceRequest,
@@ -64,7 +64,7 @@ class Binding:
             if kind is None:
                 rest.append(each)
             else:
-                values[each.name] = taken(kind, each)
+                values[each.name] = hinted(kind, each)
         gathering = next(
             (one for one in self.arguments if one.gather and one.name not in values), None
         )
@@ -201,7 +201,7 @@ def _frame(tensors: Sequence[RequestInput]) -> Any:
 
 
 def _dict(tensors: Sequence[RequestInput]) -> dict[str, Any]:
-    return {each.name: taken(NATURAL, each) for each in tensors}
+    return {each.name: hinted(NATURAL, each) for each in tensors}
 
 
 def _output(name: str, value: Any, kind: Kind | None) -> ResponseOutput:

@@ -16,6 +16,7 @@ from smls_node.pymodel.kinds import (
     ARRAY,
     BLOBS,
     DATETIMES,
+    NATURAL,
     TEXTS,
     Kind,
     is_frame,
@@ -239,6 +240,29 @@ def taken(kind: Kind, tensor: Tensor) -> Any:
         raise BadRequest(f"input {tensor.name}: {error}; wanted {kind.name}") from error
 
 
+def hinted(kind: Kind, tensor: Tensor) -> Any:
+    """The value of ``kind`` that a tensor is, of its own content type where no hint tells the
+    kind. What is said to be base64 is decoded first, whatever the hint.
+
+    :raises BadRequest: naming the tensor, what was got and what was wanted.
+    """
+    codec = codec_of(tensor)
+    if codec is not None and kind is NATURAL:
+        return codec.decode_input(tensor)
+    if codec is not Base64Codec:
+        return taken(kind, tensor)
+    elements = codec.decode_input(tensor)
+    decoded = np.empty(len(elements), np.object_)
+    decoded[:] = elements
+    return taken(kind, RequestInput.of(tensor.name, decoded.reshape(tensor.array().shape)))
+
+
+def codec_of(tensor: Tensor) -> type[InputCodec] | None:
+    """The codec of the content type that the tensor says it has, where that is a known one."""
+    told = tensor.parameters and tensor.parameters.content_type
+    return INPUT_CODECS.get(told) if isinstance(told, str) else None
+
+
 def _b64(blob: bytes | str) -> bytes:
     import base64
 
@@ -275,7 +299,7 @@ def _frame(tensors: Sequence[Tensor]) -> Any:
 
     columns: dict[str, Any] = {}
     for tensor in tensors:
-        codec = INPUT_CODECS.get((tensor.parameters and tensor.parameters.content_type) or "")
+        codec = codec_of(tensor)
         value = codec.decode_input(tensor) if codec else natural(tensor.array())
         columns[tensor.name] = _as_column(value, tensor)
     if len({len(column) for column in columns.values()}) > 1:

@@ -201,7 +201,12 @@ async def get_model_uri(settings: ModelSettings, wellknown_filenames: Sequence[s
 def _content_type(*told: Any) -> str:
     """The first that is said."""
     parameters = (each.parameters for each in told if each is not None)
-    return next((each.content_type for each in parameters if each and each.content_type), "")
+    return next((each.content_type for each in parameters if each and _is_told(each)), "")
+
+
+def _is_told(parameters: Parameters) -> bool:
+    """Callers may send anything under the name."""
+    return isinstance(parameters.content_type, str) and bool(parameters.content_type)
 
 
 def _named(tensors: Sequence[MetadataTensor], name: str) -> MetadataTensor | None:

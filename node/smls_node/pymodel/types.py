@@ -13,6 +13,7 @@ from attrs import define, field
 from numpy.typing import NDArray
 
 from smls.tensors import DATATYPES, Tensors, datatype_of
+from smls_node.signature import OF_INPUTS
 
 Datatype = StrEnum("Datatype", {name: name for name in DATATYPES})  # type: ignore[misc]
 """The datatypes of the Open Inference Protocol, each equal to its name."""
@@ -224,10 +225,14 @@ class InferenceRequest:
 
     @classmethod
     def of(cls, tensors: Tensors, parameters: Mapping[str, Any]) -> InferenceRequest:
-        """The request with these tensors."""
+        """The request with these tensors; ``parameters`` have the tensors' own too."""
+        of_inputs = parameters.get(OF_INPUTS, {})
+        own = {name: each for name, each in parameters.items() if name != OF_INPUTS}
         return cls(
-            inputs=[RequestInput.of(name, array) for name, array in tensors.items()],
-            parameters=parameters or None,
+            inputs=[
+                RequestInput.of(name, array, of_inputs.get(name)) for name, array in tensors.items()
+            ],
+            parameters=own or None,
         )
 
 

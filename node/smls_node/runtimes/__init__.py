@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 
 from smls.tensors import Tensors
-from smls_node.settings import Device
+from smls_node.settings import Channels, Device
 from smls_node.signature import Signature
 
 
@@ -25,8 +25,8 @@ class GraphFiles:
     graph: Path
     input_layer: str | None = None
     output_layer: str | None = None
-    mean: float = 0.0
-    std: float = 255.0
+    mean: Channels = 0.0
+    std: Channels = 255.0
     height: int | None = None
     width: int | None = None
     device: Device = field(factory=Device)

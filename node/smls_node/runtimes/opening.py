@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from smls.errors import ModelUnusable
 from smls.tensors import DATATYPES, Tensors, TensorSpec, datatype_of
+from smls_node.layout import layout_of, sized
 from smls_node.settings import ModelSettings, Tensor
 from smls_node.signature import Signature, zeros
 
@@ -128,11 +129,7 @@ def _may_refuse_zeros(spec: TensorSpec) -> bool:
 
 def _sized(spec: TensorSpec, settings: ModelSettings) -> TensorSpec:
     """The spec of images with the height and the width that the operator gives."""
-    if len(spec.shape) != 4 or settings.height is None or settings.width is None:
+    layout = layout_of(spec.shape, settings.layout)
+    if layout is None:
         return spec
-    batch, height, width, channels = spec.shape
-    sides = tuple(
-        told if side < 0 else side
-        for side, told in ((height, settings.height), (width, settings.width))
-    )
-    return evolve(spec, shape=(batch, *sides, channels))
+    return evolve(spec, shape=sized(spec.shape, layout, settings.height, settings.width))

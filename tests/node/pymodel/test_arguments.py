@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from smls.tensors import DATATYPES, Tensors
 from smls_node.pymodel import InferenceRequest, InferenceResponse, decode_args
 from smls_node.pymodel.arguments import binding_of
 from smls_node.pymodel.kinds import as_bytes, kind_of
+from smls_node.signature import OF_INPUTS
 
 
 def texts(*elements: str | bytes) -> NDArray[Any]:
@@ -254,3 +256,63 @@ def test_texts_come_back_as_they_went(words: list[str]) -> None:
     assert kind is not None
     assert kind.take(kind.give(words)) == words
     assert json.dumps(words)
+
+
+def of_type(hint: Any, array: NDArray[Any], content_type: Any) -> Any:
+    """What an argument of the hint gets of an input that says its content type."""
+    seen = []
+
+    def predict(self: Any, x: Any, **_: Any) -> None:
+        seen.append(x)
+        return np.zeros(1)  # type: ignore[return-value]
+
+    predict.__annotations__ = {"x": hint}
+    parameters = {OF_INPUTS: {"x": {"content_type": content_type}}}
+    decode_args(predict)(None, InferenceRequest.of({"x": array}, parameters))
+    return seen[0]
+
+
+RED = base64.b64encode(png())
+
+
+@pytest.mark.parametrize(
+    ("hint", "array", "content_type", "wanted"),
+    [
+        (Any, texts("a", "b"), "str", ["a", "b"]),
+        (Any, texts(base64.b64encode(b"\xff")), "base64", [b"\xff"]),
+        (Any, texts(MOMENT.isoformat()), "datetime", [MOMENT]),
+        (list[bytes], texts(base64.b64encode(b"\xff"), "no base64!"), "base64",
+         [b"\xff", b"no base64!"]),
+        (bytes, texts(base64.b64encode(b"\xff")), "base64", b"\xff"),
+        (list[str], texts(base64.b64encode(b"text")), "base64", ["text"]),
+        (list[str], texts("2026-11-21"), "datetime", ["2026-11-21"]),
+        (list[str], texts("a"), "nonsense", ["a"]),
+        (list[str], texts("a"), ["str"], ["a"]),
+        (dict, texts("a"), "np", {"a"}),
+    ],
+)  # fmt: skip
+def test_an_input_says_its_content_type(
+    hint: Any, array: NDArray[Any], content_type: Any, wanted: Any
+) -> None:
+    if hint is dict:
+
+        def predict(self: Any, rest: dict[str, Any]) -> str:
+            assert isinstance(rest["x"], np.ndarray)
+            return str(rest["x"][0])
+
+        parameters = {OF_INPUTS: {"x": {"content_type": content_type}}}
+        request = InferenceRequest.of({"x": array}, parameters)
+        (found,) = decode_args(predict)(None, request).tensors().values()
+        assert {each.decode() for each in found.ravel()} == wanted
+    else:
+        assert of_type(hint, array, content_type) == wanted
+
+
+def test_an_image_may_come_in_base64() -> None:
+    image = of_type(Image.Image, texts(RED), "base64")
+    assert (image.size, image.getpixel((0, 0))) == ((3, 2), (255, 0, 0))
+
+
+def test_what_is_not_of_the_content_type_that_it_says_is_told() -> None:
+    with pytest.raises(BadRequest, match=r"input x: got FP64, wanted BYTES; wanted list\[str\]"):
+        of_type(Any, np.zeros(1), "str")

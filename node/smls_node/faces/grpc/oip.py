@@ -71,13 +71,14 @@ class OpenInference:
         inputs = await call.offload(len(rest), contents.read, request, raw)
         wishes = v2.asked(_parameters(request))
         wanted = [WantedOutput(each.name, None, _parameters(each)) for each in request.outputs]
+        of_inputs = {each.name: _parameters(each) for each in request.inputs if each.parameters}
         deadline = call.within(wishes.timeout_seconds)
         ask = _ask(request.model_name, request.model_version, deadline, priority=wishes.priority)
 
         def run(model: Model) -> Deferred[Inferred]:
             name, signature = model.signature(wishes.signature)
             v2.check_outputs(signature, wanted)
-            parameters = v2.for_model(signature, wishes.rest)
+            parameters = v2.for_model(signature, wishes.rest, of_inputs)
             return self._serving.infer(inputs, ask, name, parameters)
 
         found: Inferred = await call.run(ask, run)
