@@ -22,7 +22,7 @@ from twisted.logger import Logger
 
 from smls import program
 from smls.errors import Overloaded
-from smls.site import Waiters
+from smls.waiters import Waiters
 from smls_node import handover
 from smls_node.catalogue import Catalogue
 from smls_node.child import Child

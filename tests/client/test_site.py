@@ -15,9 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-import smls.site
+import smls.request
 from smls.errors import BadImage, Overloaded
-from smls.site import CLOSE_SECONDS, IDLE_SECONDS, LINGER_SECONDS, LimitedSite
+from smls.request import LINGER_SECONDS
+from smls.site import CLOSE_SECONDS, IDLE_SECONDS, LimitedSite
 from smls.web import Answer, error_answer, errors_as_json, json_answer
 from tests.memory import Connection, ask, parse, request
 
@@ -518,7 +519,7 @@ class SocketTests(TestCase):
         assert parse(answer).status == 413
 
     async def test_a_client_that_never_stops_is_cut(self):
-        self.patch(smls.site, "LINGER_SECONDS", 0.05)
+        self.patch(smls.request, "LINGER_SECONDS", 0.05)
         head = request("POST", "/", Transfer_Encoding="chunked")
         chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
         await deferToThread(upload, self.port, head, chunk, 10**9)

@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from smls.site import LINGER_SECONDS
+from smls.request import LINGER_SECONDS
 from smls_node.serving import Phase
 from tests.memory import request
 from tests.node.memory import Broken, MemoryNode, NodeConnection, form, image, model
