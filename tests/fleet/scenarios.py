@@ -149,25 +149,29 @@ def slow(clients: int) -> Iterator[Finding]:
             yield Finding(name, clients, "% more requests", extra, 2.0)
 
 
-def failing(clients: int, nodes: int) -> Iterator[Finding]:
-    """One node answers 500 at once, which makes it look idle.
+SEEDS = range(1, 9)
+"""A race of less than a round trip shows in some runs and not in others."""
 
-    With this seed no four calls go there within one round trip: what is on its way when the first
-    failure is heard of cannot be called back.
-    """
-    plan = Plan(
-        (FAST,) * nodes,
-        load=0.4,
-        clients=clients,
-        seconds=20,
-        events=((5.0, lambda fleet: fleet.set(0, Mode.FAILING)),),
-        seed=2,
-    )
-    fleet = Fleet.run(plan)
-    name = f"one of {nodes} fails fast"
-    yield Finding(name, clients, "% of calls failed", failed(fleet.calls), 0.01)
-    sent = Counter(client for at, client, node in fleet.attempts if node == 0 and 5 <= at < 6.6)
-    most = max(sent.values())
+
+def failing(clients: int, nodes: int) -> Iterator[Finding]:
+    """One node answers 500 at once, which makes it look idle; the worst of several runs."""
+    most = lost = calls = 0
+    for seed in SEEDS:
+        plan = Plan(
+            (FAST,) * nodes,
+            load=0.4,
+            clients=clients,
+            seconds=6,
+            events=((3.0, lambda fleet: fleet.set(0, Mode.FAILING)),),
+            seed=seed,
+        )
+        fleet = Fleet.run(plan)
+        lost += sum(call.node is None for call in fleet.calls)
+        calls += len(fleet.calls)
+        sent = Counter(client for at, client, node in fleet.attempts if node == 0 and 3 <= at < 4.6)
+        most = max(most, *sent.values())
+    name = f"one of {nodes} fails fast, {len(SEEDS)} runs"
+    yield Finding(name, clients, "% of calls failed", 100 * lost / calls, 0.01)
     yield Finding(name, clients, "requests of a client before it is ejected", most, 3)
 
 
