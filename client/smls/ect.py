@@ -29,6 +29,9 @@ there are four terms beside it, and the first two do not matter to a client that
   client's requests in flight there, is the link's: large images on a thin link wait for each
   other. Each moment counts for as many as share the link then, whoever was sent first.
 
+A node that turns slow, or well again, at once tells its registry, and so all clients, by another
+capacity in its record: until it answers, it is taken to be as many times as slow as it says.
+
 A report that is older than ``STALE_SECONDS`` says little: such a node gets a request now and
 then, the more seldom the slower it was, so that one which has recovered is found.
 """
@@ -39,7 +42,7 @@ from collections.abc import Sequence
 from math import inf, sqrt
 from random import Random
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from smls.balancer import Attempt, Outcome, Want, capacities
 from smls.policies import MEMORY
@@ -67,6 +70,10 @@ LATE_WEIGHT = 6.0
 FORGIVEN = 2.0
 """A node that was late is trusted again when an answer takes no more than so many times what was
 expected, as most answers of a node that is well do."""
+
+CHANGED = 1.5
+"""A capacity that changes by more than this factor is news of a node's pace: nodes tell of twice
+as much, and what they tell is rounded."""
 
 STALE_SECONDS = 2.0
 """A report of that age is of another time: a batch seldom takes longer."""
@@ -121,6 +128,8 @@ class _Load:
 
     capacity: float
     turn: float
+    told: float = 0.0
+    """The capacity that its record tells, 0 where it tells none."""
     in_flight: int = 0
     crowd: float = 0.0
     report: LoadReport | None = None
@@ -160,6 +169,20 @@ class _Load:
         self.queue, self.free_at = report.queue, now + report.busy_ms / 1000
         self.crowd += CROWD_WEIGHT * (report.in_flight - self.crowd)
         self._work_out(report)
+
+    def tell(self, capacity: float, now: float) -> None:
+        """Takes in the capacity that the node's record tells."""
+        times = self.told / capacity if self.told and capacity else 1.0
+        self.told = capacity
+        report = self.report
+        if report is None or 1 / CHANGED <= times <= CHANGED:
+            return
+        self.report = evolve(report, a_ms=times * report.a_ms, b_ms=times * report.b_ms)
+        self._work_out(self.report)
+        if times > 1:
+            self.floor, self.floor_sharing = max(self.floor, self.full), 1.0
+        else:
+            self.floor, self.heard_at = 0.0, now
 
     def advance(self, now: float) -> None:
         """Lets the batches begin that have begun by ``now``."""
@@ -253,7 +276,7 @@ class ExpectedCompletion:
     def pick(self, nodes: Sequence[NodeRecord], want: Want, now: float) -> NodeRecord:
         pool = self._pool(want)
         if nodes is not pool.nodes:
-            self._list(pool, nodes, want)
+            self._list(pool, nodes, want, now)
         random = self._random.random
         pool.own += OWN_WEIGHT * (pool.in_flight - pool.own)
         others = max(0.0, pool.crowd - pool.own)
@@ -381,10 +404,13 @@ class ExpectedCompletion:
             pool = self._pools[want] = _Pool()
         return pool
 
-    def _list(self, pool: _Pool, nodes: Sequence[NodeRecord], want: Want) -> None:
+    def _list(self, pool: _Pool, nodes: Sequence[NodeRecord], want: Want, now: float) -> None:
         pool.listed = [self._load(pool, node, want) for node in nodes]
         for load, capacity in zip(pool.listed, capacities(nodes, want), strict=True):
             load.capacity = capacity
+        for load, node in zip(pool.listed, nodes, strict=True):
+            record = want.record(node)
+            load.tell(0.0 if record is None else record.capacity, now)
         pool.capacity = sum(load.capacity for load in pool.listed)
         pool.nodes = nodes
         if len(pool.loads) > MEMORY:

@@ -109,6 +109,7 @@ def slow_plan(clients: int, *, hedge: bool = False, policy: str = "expected-comp
         seconds=24,
         policy=policy,
         hedge=hedge,
+        news=0.02,
         events=(
             (SLOW_BEGINS, lambda fleet: fleet.slow(0, 8.0)),
             (SLOW_ENDS, lambda fleet: fleet.slow(0, 1.0)),
