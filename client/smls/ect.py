@@ -29,6 +29,9 @@ there are four terms beside it, and the first two do not matter to a client that
   client's requests in flight there, is the link's: large images on a thin link wait for each
   other. Each moment counts for as many as share the link then, whoever was sent first.
 
+A node that turns slow, or well again, at once tells its registry, and so all clients, by another
+capacity in its record: until it answers, it is taken to be as many times as slow as it says.
+
 A report that is older than ``STALE_SECONDS`` says little: such a node gets a request now and
 then, the more seldom the slower it was, so that one which has recovered is found.
 """
@@ -39,9 +42,10 @@ from collections.abc import Sequence
 from math import inf, sqrt
 from random import Random
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from smls.balancer import Attempt, Outcome, Want, capacities
+from smls.loads import Load
 from smls.policies import MEMORY
 from smls.wire import LoadReport, NodeRecord
 
@@ -76,138 +80,8 @@ STALE_SHARE = 0.05
 100 clients then still finds it at once. One that is expected to take so many times as long as
 the best one has so many times less: it costs next to nothing, and more where all are busy."""
 
-WAY_WEIGHT = 0.02
-"""How much one answer counts in what the way to a node takes. Links are shared unevenly: with
-more, nodes on equal links look different, and get all or nothing."""
-
 OWN_WEIGHT = 0.02
 """How much one pick counts in the mean of what this client has in flight."""
-
-CROWD_WEIGHT = 0.08
-"""How much one report counts in the mean of what a node has in flight. A batch of answers brings
-as many equal reports, hence not more."""
-
-
-@frozen
-class _Promise:
-    """What was expected of a request when it was sent: that it waits for the node's ``work``, one
-    full batch of it taking ``full``, and for the way there, which takes ``way`` for each request
-    that shares it. ``allowed`` is how much longer it may take, ``shared`` what ``_Load`` says.
-    """
-
-    work: float = inf
-    full: float = inf
-    way: float = 0.0
-    sharing: int = 1
-    shared: float = 0.0
-    allowed: float = 1.0
-
-    def seconds(self, sharing: float) -> float:
-        """What the answer takes, where so many share the way."""
-        return self.work + self.way * sharing
-
-    def unit(self, sharing: float) -> float:
-        """What its lateness is counted in: a full batch, and the way there."""
-        return self.full + self.way * sharing
-
-    def longest(self, sharing: float) -> float:
-        """After how many seconds it is late."""
-        return self.seconds(sharing) + self.allowed * self.unit(sharing)
-
-
-@define(eq=False)
-class _Load:
-    """What is known of one node; moments and times in seconds."""
-
-    capacity: float
-    turn: float
-    in_flight: int = 0
-    crowd: float = 0.0
-    report: LoadReport | None = None
-    heard_at: float = -inf
-    queue: int = 0
-    """How many wait for the batches that start at ``free_at`` and after it."""
-    free_at: float = 0.0
-    run: float = 0.0
-    """How long a batch takes that one more request joins."""
-    backlog: float = 0.0
-    """How long the full batches take that run before it."""
-    full: float = 0.0
-    """How long a full batch takes."""
-    pace: float = 0.0
-    """Seconds a request, in full batches."""
-    way: float = 0.0
-    """Seconds that the way there takes for each request in flight."""
-    ways: int = 0
-    """From how many answers that is known."""
-    floor: float = 0.0
-    """What its last answer took, if since it was late none came about as fast as expected, with
-    ``floor_sharing`` of this client's requests on the way."""
-    floor_sharing: float = 1.0
-    shared: float = 0.0
-    """How long the way has been each request's so far, had each that was on it its equal part: a
-    request has had what this has grown by since it was sent (processor sharing)."""
-    shared_at: float = 0.0
-    well_at: float = -inf
-    """When the request was sent, of those that were answered in time, that was sent last."""
-    late_at: float = inf
-    promises: dict[Attempt, _Promise] = field(factory=dict)
-    """What is in flight, oldest first."""
-
-    def hear(self, report: LoadReport, now: float) -> None:
-        """Takes in what the node reports."""
-        self.report, self.heard_at = report, now
-        self.queue, self.free_at = report.queue, now + report.busy_ms / 1000
-        self.crowd += CROWD_WEIGHT * (report.in_flight - self.crowd)
-        self._work_out(report)
-
-    def advance(self, now: float) -> None:
-        """Lets the batches begin that have begun by ``now``."""
-        report = self.report
-        while report is not None and self.queue and self.free_at < now:
-            runs = max(1, report.runs)
-            batch = min(self.queue, max(1, report.batch_max) * runs)
-            self.queue -= batch
-            self.free_at += (report.a_ms + report.b_ms * batch / runs) / 1000
-            self._work_out(report)
-
-    def join(self, now: float) -> None:
-        """One more request is on its way: it starts a batch where the node is free."""
-        report = self.report
-        if report is None:
-            return
-        self.advance(now)
-        if self.free_at < now and self.in_flight <= report.runs:
-            if self.in_flight == report.runs:
-                self.free_at = now + (report.a_ms + report.b_ms) / 1000
-        else:
-            self.queue += 1
-        self._work_out(report)
-
-    def share(self, now: float) -> None:
-        """Brings ``shared`` up to ``now``, before a request joins or leaves the way."""
-        if self.in_flight:
-            self.shared += (now - self.shared_at) / self.in_flight
-        self.shared_at = now
-
-    def lateness(self) -> float:
-        """Seconds that one more request takes at a node that was late: with less on the way to
-        it, less in proportion, since what waited may have waited for each other."""
-        return self.floor * min(1.0, (self.in_flight + 1) / self.floor_sharing)
-
-    def leave(self) -> None:
-        """A request was not run after all."""
-        self.queue = max(0, self.queue - 1)
-        if self.report is not None:
-            self._work_out(self.report)
-
-    def _work_out(self, report: LoadReport) -> None:
-        a, b, size = report.a_ms / 1000, report.b_ms / 1000, max(1, report.batch_max)
-        places = size * max(1, report.runs)
-        self.full = a + b * size
-        self.pace = self.full / places
-        self.run = a + b * (self.queue % size + 1)
-        self.backlog = self.queue // places * self.full
 
 
 @define(eq=False)
@@ -215,8 +89,8 @@ class _Pool:
     """The loads for one kind of request."""
 
     nodes: Sequence[NodeRecord] | None = None
-    listed: list[_Load] = field(factory=list)
-    loads: dict[str, _Load] = field(factory=dict)
+    listed: list[Load] = field(factory=list)
+    loads: dict[str, Load] = field(factory=dict)
     capacity: float = 0.0
     in_flight: int = 0
     own: float = 0.0
@@ -253,7 +127,7 @@ class ExpectedCompletion:
     def pick(self, nodes: Sequence[NodeRecord], want: Want, now: float) -> NodeRecord:
         pool = self._pool(want)
         if nodes is not pool.nodes:
-            self._list(pool, nodes, want)
+            self._list(pool, nodes, want, now)
         random = self._random.random
         pool.own += OWN_WEIGHT * (pool.in_flight - pool.own)
         others = max(0.0, pool.crowd - pool.own)
@@ -293,13 +167,13 @@ class ExpectedCompletion:
         pool = self._pool(attempt.want)
         load = self._load(pool, attempt.node, attempt.want)
         load.share(attempt.sent_at)
-        load.promises[attempt] = _promise(load, pool, attempt.sent_at)
+        load.promises[attempt] = load.promise(pool.allowed, attempt.sent_at)
         self._turn += 1
         load.turn = self._turn
         pool.in_flight += 1
         load.in_flight += 1
         load.join(attempt.sent_at)
-        _watch(load)
+        load.watch()
 
     def done(
         self, attempt: Attempt, outcome: Outcome, report: LoadReport | None, now: float
@@ -319,9 +193,7 @@ class ExpectedCompletion:
         if work == inf and report is not None:
             work = (report.a_ms + report.b_ms) / 1000
         if outcome is Outcome.ANSWERED and work < inf:
-            way = max(0.0, min(taken, promise.longest(sharing)) - work) / sharing
-            load.ways += 1
-            load.way += max(WAY_WEIGHT, 1 / load.ways) * (way - load.way)
+            load.answered(max(0.0, min(taken, promise.longest(sharing)) - work), sharing)
             if promise.work < inf:
                 pool.learn((taken - promise.seconds(sharing)) / promise.unit(sharing))
         forgiven = outcome is Outcome.ANSWERED and taken <= FORGIVEN * promise.seconds(sharing)
@@ -337,13 +209,13 @@ class ExpectedCompletion:
             load.hear(report, now)
         elif outcome is not Outcome.ANSWERED:
             load.leave()
-        _watch(load)
+        load.watch()
 
     def expected(self, node: NodeRecord, want: Want, now: float) -> float | None:
         """Seconds until ``node`` would answer one more request; ``None`` before its first
         report."""
         load = self._pool(want).loads.get(node.id)
-        return None if load is None else _expected(load, now)
+        return None if load is None else load.expected(now)
 
     def late_at(self, attempt: Attempt) -> float | None:
         """The moment from which ``attempt`` is late; ``None`` where nothing was expected."""
@@ -351,7 +223,7 @@ class ExpectedCompletion:
         promise = load.promises.get(attempt)
         if promise is None or promise.work == inf:
             return None
-        return _late_at(load, attempt, promise)
+        return load.late_from(attempt, promise)
 
     def _try_out(self, pool: _Pool, unheard: list[int], best: int, least: float) -> int:
         """One of the ``unheard`` now and then, by capacity; else ``best``, if there is one."""
@@ -381,10 +253,13 @@ class ExpectedCompletion:
             pool = self._pools[want] = _Pool()
         return pool
 
-    def _list(self, pool: _Pool, nodes: Sequence[NodeRecord], want: Want) -> None:
+    def _list(self, pool: _Pool, nodes: Sequence[NodeRecord], want: Want, now: float) -> None:
         pool.listed = [self._load(pool, node, want) for node in nodes]
         for load, capacity in zip(pool.listed, capacities(nodes, want), strict=True):
             load.capacity = capacity
+        for load, node in zip(pool.listed, nodes, strict=True):
+            record = want.record(node)
+            load.tell(0.0 if record is None else record.capacity, now)
         pool.capacity = sum(load.capacity for load in pool.listed)
         pool.nodes = nodes
         if len(pool.loads) > MEMORY:
@@ -395,42 +270,9 @@ class ExpectedCompletion:
                 if load.in_flight or id(load) in kept
             }
 
-    def _load(self, pool: _Pool, node: NodeRecord, want: Want) -> _Load:
+    def _load(self, pool: _Pool, node: NodeRecord, want: Want) -> Load:
         load = pool.loads.get(node.id)
         if load is None:
             capacity = capacities([node], want)[0]
-            load = pool.loads[node.id] = _Load(capacity, turn=self._random.random() - 1)
+            load = pool.loads[node.id] = Load(capacity, turn=self._random.random() - 1)
         return load
-
-
-def _promise(load: _Load, pool: _Pool, now: float) -> _Promise:
-    """What is expected of a request that is sent now."""
-    if load.report is None:
-        return _Promise(shared=load.shared)
-    load.advance(now)
-    work = max(0.0, load.free_at - now) + load.backlog + load.run
-    sharing = load.in_flight + 1
-    return _Promise(work, load.full, load.way, sharing, load.shared, pool.allowed)
-
-
-def _watch(load: _Load) -> None:
-    """Notes when the oldest request in flight will be late that none has overtaken."""
-    load.late_at = inf
-    for attempt, promise in load.promises.items():
-        if attempt.sent_at >= load.well_at:
-            load.late_at = _late_at(load, attempt, promise)
-            break
-
-
-def _late_at(load: _Load, attempt: Attempt, promise: _Promise) -> float:
-    """Others may have come onto the way since ``attempt`` was sent, and slow it down."""
-    return attempt.sent_at + promise.longest(max(promise.sharing, load.in_flight))
-
-
-def _expected(load: _Load, now: float) -> float | None:
-    if load.report is None:
-        return None
-    load.advance(now)
-    wait = max(0.0, load.free_at - now) + load.backlog
-    way = load.way * (load.in_flight + 1)
-    return max(load.lateness(), wait + load.run + way) + max(0.0, now - load.late_at)

@@ -5,8 +5,10 @@ The laws:
 
 - A node that fails ``FAILURES`` times in a row is ejected for 2 s, and twice as long each time
   that it comes back and fails again, up to a minute.
-- From its first failure on, a node gets one request at a time, on trial, until it answers one.
-  So few requests fail before it is ejected, and one more each time that it comes back.
+- From its first failure on, a node is on trial until it answers what was sent no earlier than
+  what failed: it gets nothing while any such request is on its way, so then one at a time. So no
+  more than ``FAILURES`` requests reach it before it is ejected, unless more were on their way
+  when the first failure was heard of; and one more each time that it comes back.
 - Never is more than half of a model's nodes ejected, or one where there are fewer than four:
   a fault that all nodes show is not the nodes'.
 - Pushback is no failure. A node that pushes back without a report of its load takes nothing at
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 from random import Random
 
-from attrs import define
+from attrs import define, field
 
 from smls.balancer import Attempt, Outcome
 from smls.wire import NodeRecord
@@ -49,7 +51,8 @@ class _Record:
     ejections: int = 0
     until: float = 0.0
     rests_until: float = 0.0
-    trial: Attempt | None = None
+    trials: set[Attempt] = field(factory=set)
+    """What is on its way that was sent no earlier than what failed first."""
 
 
 class Health:
@@ -58,6 +61,7 @@ class Health:
     def __init__(self, random: Random | None = None) -> None:
         self._random = random or Random()
         self._records: dict[str, _Record] = {}
+        self._under_way: dict[str, set[Attempt]] = {}
 
     @property
     def spotless(self) -> bool:
@@ -69,28 +73,34 @@ class Health:
         on trial with another one."""
         record = self._records.get(node.id)
         return record is None or (
-            now >= record.until and now >= record.rests_until and record.trial is None
+            now >= record.until and now >= record.rests_until and not record.trials
         )
 
     def sent(self, attempt: Attempt) -> None:
         """``attempt`` is on its way; on trial where its node has failed."""
-        record = self._records.get(attempt.node.id)
-        if record is not None and record.failures and record.trial is None:
-            record.trial = attempt
+        node_id = attempt.node.id
+        self._under_way.setdefault(node_id, set()).add(attempt)
+        record = self._records.get(node_id)
+        if record is not None and record.failures:
+            record.trials.add(attempt)
 
     def done(
         self, attempt: Attempt, outcome: Outcome, now: float, rest_seconds: float | None = None
     ) -> None:
         """``attempt`` has ended; its node asked for ``rest_seconds``, if for any."""
         node_id = attempt.node.id
+        under_way = self._under_way[node_id]
+        under_way.remove(attempt)
+        if not under_way:
+            del self._under_way[node_id]
         record = self._records.get(node_id)
         if outcome is Outcome.ANSWERED:
             # What was sent before it failed tells nothing of it since.
             if record is not None and attempt.sent_at >= record.failed_at:
                 del self._records[node_id]
             return
-        if record is not None and record.trial is attempt:
-            record.trial = None
+        if record is not None:
+            record.trials.discard(attempt)
         if outcome is Outcome.CANCELLED:
             return
         if outcome is Outcome.PUSHBACK:
@@ -99,6 +109,8 @@ class Health:
         record = self._record(node_id)
         if now < record.until:
             return  # it was sent before the node was ejected
+        if record.failures == 0:
+            record.trials = {other for other in under_way if other.sent_at >= attempt.sent_at}
         record.failures += 1
         record.failed_at = max(record.failed_at, attempt.sent_at)
         if (record.failures >= FAILURES or record.ejections) and self._may_eject(attempt, now):
@@ -125,6 +137,6 @@ class Health:
         away = sum(
             1
             for node_id, record in self._records.items()
-            if node_id in ids and (now < record.until or record.trial is not None)
+            if node_id in ids and (now < record.until or record.trials)
         )
         return away < max(1, len(attempt.nodes) // 2)

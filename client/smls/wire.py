@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import asdict, frozen
 
+from smls import fields
 from smls.errors import BadRecord
-
-T = TypeVar("T")
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-"""What a node's id, a model and a version may be called."""
+from smls.fields import NAME as NAME
+from smls.fields import shown
 
 REGISTRY_PORT = 12480
 """Where a registry listens if nothing else is said."""
@@ -186,7 +184,7 @@ def load_from_header(value: str) -> LoadReport:
             runs=int(metrics["runs"]),
         )
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        raise BadRecord(f"{LOAD_HEADER}: got {_shown(value)}, wanted JSON named_metrics") from error
+        raise BadRecord(f"{LOAD_HEADER}: got {shown(value)}, wanted JSON named_metrics") from error
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -197,7 +195,7 @@ def split_address(address: str) -> tuple[str, int]:
     """
     match = _ADDRESS.fullmatch(address)
     if match is None or not 0 < int(match["port"]) < 65536:
-        raise BadRecord(f"address: got {_shown(address)}, wanted HOST:PORT with a port of 1-65535")
+        raise BadRecord(f"address: got {shown(address)}, wanted HOST:PORT with a port of 1-65535")
     return match["host"].strip("[]"), int(match["port"])
 
 
@@ -221,9 +219,9 @@ def registry_url(text: str) -> str:
     scheme, separator, rest = text.strip().rpartition("://")
     address = rest.rstrip("/")
     if scheme == "https":
-        raise BadRecord(f"registry: got {_shown(text)}, but https is not spoken yet; use http")
+        raise BadRecord(f"registry: got {shown(text)}, but https is not spoken yet; use http")
     if separator and scheme != "http":
-        raise BadRecord(f"registry: got {_shown(text)}, wanted http://HOST:PORT")
+        raise BadRecord(f"registry: got {shown(text)}, wanted http://HOST:PORT")
     if re.search(r":[0-9]+$", address) is None:
         address = f"{address}:{80 if separator else REGISTRY_PORT}"
     split_address(address)
@@ -240,21 +238,21 @@ def node_from_json(value: object) -> NodeRecord:
 
     :raises BadRecord: where a field is missing, mistyped or over-long.
     """
-    fields = _mapping("node", value)
+    given = fields.mapping("node", value)
     node = NodeRecord(
-        id=_name("id", fields.get("id")),
-        address=_text("address", fields.get("address"), 300),
-        name=_text("name", fields.get("name", ""), 128),
-        scheme=_text("scheme", fields.get("scheme", "http"), 5),
-        zone=_text("zone", fields.get("zone", ""), 128),
-        protocols=_items("protocols", fields.get("protocols", []), 32, _short),
-        grpc_port=_port("grpc_port", fields.get("grpc_port", 0)),
-        models=_items("models", fields.get("models", []), MAX_MODELS, _model),
-        state=_state(fields.get("state", NodeState.LIVE)),
+        id=fields.name("id", given.get("id")),
+        address=fields.text("address", given.get("address"), 300),
+        name=fields.text("name", given.get("name", ""), 128),
+        scheme=fields.text("scheme", given.get("scheme", "http"), 5),
+        zone=fields.text("zone", given.get("zone", ""), 128),
+        protocols=fields.items("protocols", given.get("protocols", []), 32, fields.short),
+        grpc_port=fields.port("grpc_port", given.get("grpc_port", 0)),
+        models=fields.items("models", given.get("models", []), MAX_MODELS, _model),
+        state=_state(given.get("state", NodeState.LIVE)),
     )
     split_address(node.address)
     if node.scheme not in ("http", "https"):
-        raise BadRecord(f"scheme: got {_shown(node.scheme)}, wanted 'http' or 'https'")
+        raise BadRecord(f"scheme: got {shown(node.scheme)}, wanted 'http' or 'https'")
     return node
 
 
@@ -272,9 +270,9 @@ def listing_from_json(value: object) -> Listing:
 
     :raises BadRecord: as for a single record, or where the revision is no whole number.
     """
-    fields = _mapping("listing", value)
-    nodes = _nodes("nodes", fields.get("nodes"))
-    return Listing(_revision(fields), nodes, fields.get("settling") is True)
+    given = fields.mapping("listing", value)
+    nodes = _nodes("nodes", given.get("nodes"))
+    return Listing(_revision(given), nodes, given.get("settling") is True)
 
 
 def delta_to_json(delta: Delta) -> dict[str, Any]:
@@ -291,14 +289,14 @@ def delta_from_json(value: object) -> Delta:
 
     :raises BadRecord: as for a listing.
     """
-    fields = _mapping("delta", value)
-    gone = fields.get("gone", [])
+    given = fields.mapping("delta", value)
+    gone = given.get("gone", [])
     if not isinstance(gone, list):
-        raise BadRecord(f"gone: got {_shown(gone)}, wanted a list of ids")
+        raise BadRecord(f"gone: got {shown(gone)}, wanted a list of ids")
     return Delta(
-        _revision(fields),
-        _nodes("put", fields.get("put", [])),
-        tuple(_name(f"gone[{index}]", node_id) for index, node_id in enumerate(gone)),
+        _revision(given),
+        _nodes("put", given.get("put", [])),
+        tuple(fields.name(f"gone[{index}]", node_id) for index, node_id in enumerate(gone)),
     )
 
 
@@ -307,31 +305,31 @@ def check_name(field: str, value: object) -> str:
 
     :raises BadRecord: naming ``field``, where it is not.
     """
-    return _name(field, value)
+    return fields.name(field, value)
 
 
 def _model(field: str, value: object) -> ModelRecord:
-    fields = _mapping(field, value)
+    given = fields.mapping(field, value)
     return ModelRecord(
-        name=_name(f"{field}.name", fields.get("name")),
-        version=_name(f"{field}.version", fields.get("version", "1")),
-        state=_text(f"{field}.state", fields.get("state", "AVAILABLE"), 32),
-        labels_hash=_text(f"{field}.labels_hash", fields.get("labels_hash", ""), 128),
-        labels=_items(f"{field}.labels", fields.get("labels", []), 32, _name),
-        capacity=_amount(f"{field}.capacity", fields.get("capacity", 0.0)),
+        name=fields.name(f"{field}.name", given.get("name")),
+        version=fields.name(f"{field}.version", given.get("version", "1")),
+        state=fields.text(f"{field}.state", given.get("state", "AVAILABLE"), 32),
+        labels_hash=fields.text(f"{field}.labels_hash", given.get("labels_hash", ""), 128),
+        labels=fields.items(f"{field}.labels", given.get("labels", []), 32, fields.name),
+        capacity=fields.amount(f"{field}.capacity", given.get("capacity", 0.0)),
     )
 
 
-def _revision(fields: Mapping[str, object]) -> int:
-    revision = fields.get("revision")
+def _revision(given: Mapping[str, object]) -> int:
+    revision = given.get("revision")
     if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
-        raise BadRecord(f"revision: got {_shown(revision)}, wanted a whole number from 0")
+        raise BadRecord(f"revision: got {shown(revision)}, wanted a whole number from 0")
     return revision
 
 
 def _nodes(field: str, value: object) -> tuple[NodeRecord, ...]:
     if not isinstance(value, list):
-        raise BadRecord(f"{field}: got {_shown(value)}, wanted a list of nodes")
+        raise BadRecord(f"{field}: got {shown(value)}, wanted a list of nodes")
     return tuple(node_from_json(node) for node in value)
 
 
@@ -340,65 +338,5 @@ def _state(value: object) -> NodeState:
         return NodeState(str(value))
     except ValueError:
         raise BadRecord(
-            f"state: got {_shown(value)}, wanted {' or '.join(map(repr, map(str, NodeState)))}"
+            f"state: got {shown(value)}, wanted {' or '.join(map(repr, map(str, NodeState)))}"
         ) from None
-
-
-def _port(field: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 65536:
-        raise BadRecord(f"{field}: got {_shown(value)}, wanted a port, or 0 for none")
-    return value
-
-
-def _amount(field: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise BadRecord(
-            f"{field}: got {_shown(value)}, wanted a number from 0 to a thousand million"
-        )
-    return float(value)
-
-
-def _mapping(field: str, value: object) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise BadRecord(f"{field}: got {_shown(value)}, wanted a JSON object")
-    return value
-
-
-def _items(field: str, value: object, most: int, read: Callable[[str, object], T]) -> tuple[T, ...]:
-    if not isinstance(value, list):
-        raise BadRecord(f"{field}: got {_shown(value)}, wanted a list")
-    if len(value) > most:
-        raise BadRecord(f"{field}: got {len(value)} items, wanted {most} at most")
-    return tuple(read(f"{field}[{index}]", item) for index, item in enumerate(value))
-
-
-def _name(field: str, value: object) -> str:
-    if not isinstance(value, str) or NAME.fullmatch(value) is None:
-        raise BadRecord(f"{field}: got {_shown(value)}, wanted a name like {NAME.pattern}")
-    return value
-
-
-def _short(field: str, value: object) -> str:
-    return _text(field, value, 32)
-
-
-def _text(field: str, value: object, longest: int) -> str:
-    if not isinstance(value, str):
-        raise BadRecord(f"{field}: got {_shown(value)}, wanted text")
-    if len(value) > longest:
-        raise BadRecord(f"{field}: got {len(value)} characters, wanted {longest} at most")
-    if not value.isascii():
-        _check_unicode(field, value)
-    return value
-
-
-def _check_unicode(field: str, value: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise BadRecord(f"{field}: got {_shown(value)}, wanted text without surrogates") from error
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

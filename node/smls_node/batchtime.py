@@ -43,10 +43,16 @@ class BatchTime:
         self._sums: tuple[float, ...] = (0.0,) * 5
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
         self._fit()
+        self._warm = self.a, self.b
 
     def seconds(self, size: int) -> float:
         """What a batch of ``size`` is expected to take; 0 before anything was learnt."""
         return self.a + self.b * size
+
+    def usual(self, size: int) -> float:
+        """What a batch of ``size`` took at the warm-up; 0 where nothing was measured."""
+        a, b = self._warm
+        return a + b * size
 
     def learn(self, size: int, seconds: float) -> None:
         """Takes in that a batch of ``size`` took ``seconds``."""

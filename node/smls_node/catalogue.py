@@ -61,13 +61,14 @@ class Model:
         return State.LOADING if self.runtime.problem else State.AVAILABLE
 
     def record(self) -> ModelRecord:
-        """The model as a registry lists it."""
+        """The model as a registry lists it, with what it can answer just now."""
+        capacity = self.arrangement.images_per_second / self.workers.pace.slowdown
         return ModelRecord(
             self.name,
             self.version,
             self.state,
             labels.hash_of(self.labels) if self.labels else "",
-            capacity=float(f"{self.arrangement.images_per_second:.4g}"),
+            capacity=float(f"{capacity:.4g}"),
         )
 
 

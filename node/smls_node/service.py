@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 DEADLINE_SECONDS = 0.05
 """How often it is looked whose deadline has come: an answer of 504 is late by so much at most."""
 
+PACE_SECONDS = 0.025
+"""How often it is looked whether a batch runs late: clients hear of it before they notice."""
+
 WATCH_SECONDS = 0.25
 """How often it is looked whether models can answer: readiness and registries know within 1 s."""
 
@@ -80,6 +83,8 @@ class NodeService(Service):
         self._pools = Pools()
         self._deadlines = LoopingCall(self._serving.expire)
         self._deadlines.clock = reactor
+        self._pacing = LoopingCall(self._look_at_pace)
+        self._pacing.clock = reactor
         self._watching = LoopingCall(self._watch)
         self._watching.clock = reactor
         self._port: IListeningPort | None = None
@@ -162,7 +167,7 @@ class NodeService(Service):
         yield self._site.close_connections()
         if self._grpc is not None:
             yield self._grpc.stop()
-        for loop in (self._deadlines, self._watching):
+        for loop in (self._deadlines, self._watching, self._pacing):
             if loop.running:
                 loop.stop()
         for model in self._serving.catalogue.models:
@@ -234,6 +239,12 @@ class NodeService(Service):
         if self._serving.catalogue.has_changed():
             self._changed()
 
+    def _look_at_pace(self) -> None:
+        """Announces it where a model is slower than it was told to be, or well again."""
+        # Each is asked: what is told then tells all.
+        if [model for model in self._serving.catalogue.models if model.workers.has_news()]:
+            self._watch()
+
     def _changed(self) -> None:
         if self._announcement is not None and self._serving.phase is Phase.READY:
             self._announcement.update()
@@ -248,6 +259,7 @@ class NodeService(Service):
         self._check_default()
         self._deadlines.start(DEADLINE_SECONDS, now=False)
         self._watching.start(WATCH_SECONDS, now=False)
+        self._pacing.start(PACE_SECONDS, now=False)
         self._enter(Phase.READY)
         self._announce()
         models = self._serving.catalogue.models

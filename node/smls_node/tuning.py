@@ -54,7 +54,7 @@ def arrangement_for(files: GraphFiles, folder: Path) -> Arrangement:
     Where measuring fails, one single-threaded run a core, and a line in the log. Blocks, and
     waits for another process that is measuring.
     """
-    finding = _path(files, folder)
+    finding = place_of(files, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Two nodes that measure at the same time would measure each other.
@@ -64,7 +64,7 @@ def arrangement_for(files: GraphFiles, folder: Path) -> Arrangement:
             if known is not None:
                 return known
             found = choose(_measured_in_child(files), machine.cores())
-            _write(finding, found)
+            keep(found, finding)
             return found
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         log.warn("{graph}: could not be measured: {error}", graph=str(files.graph), error=error)
@@ -73,7 +73,7 @@ def arrangement_for(files: GraphFiles, folder: Path) -> Arrangement:
 
 def known(files: GraphFiles, folder: Path) -> Arrangement | None:
     """The finding in ``folder`` for this graph on this machine, if there is one."""
-    return _read(_path(files, folder))
+    return _read(place_of(files, folder))
 
 
 def usual(cores: int) -> Arrangement:
@@ -107,7 +107,8 @@ def _measured_from(fields: dict[str, Any]) -> Measured:
     return Measured(seconds=seconds, **fields)
 
 
-def _path(files: GraphFiles, folder: Path) -> Path:
+def place_of(files: GraphFiles, folder: Path) -> Path:
+    """The file in ``folder`` with what was found for this graph on this machine."""
     return folder / f"{machine.file_hash(files.graph)}-{machine.fingerprint('tensorflow')}.json"
 
 
@@ -120,7 +121,8 @@ def _read(finding: Path) -> Arrangement | None:
         return None
 
 
-def _write(finding: Path, found: Arrangement) -> None:
+def keep(found: Arrangement, finding: Path) -> None:
+    """Writes what was found, for later starts."""
     draft = finding.with_suffix(".new")
     draft.write_text(json.dumps(asdict(found)))
     draft.replace(finding)

@@ -22,6 +22,7 @@ from smls.wire import LoadReport
 from smls_node import admission
 from smls_node.batcher import Batch, Batcher, Item, QueueFull
 from smls_node.counts import Counts
+from smls_node.pace import Pace
 
 
 class Work(Protocol):
@@ -86,6 +87,7 @@ class Workers:
     ) -> None:
         self.batcher = batcher
         self.counts = Counts()
+        self.pace = Pace(batcher.time.usual)
         self._run_model = run
         self._runs = threading.BoundedSemaphore(runs)
         self._seconds = seconds
@@ -146,6 +148,11 @@ class Workers:
         with self._ready:
             return self.batcher.load(self._seconds())
 
+    def has_news(self) -> bool:
+        """Whether ``pace`` tells something else than when this was last asked."""
+        with self._ready:
+            return self.pace.look(self._seconds())
+
     def counted(self) -> Counts:
         """A copy of what was counted until now."""
         with self._ready:
@@ -195,6 +202,8 @@ class Workers:
         good = [job for job, value in zip(jobs, inputs, strict=True) if value is not _FAILED]
         prepared = self._seconds()
         with self._runs:
+            with self._ready:
+                self.pace.begin(batch, batch.padded, self._seconds())
             outputs = self._run_model([each for each in inputs if each is not _FAILED])
         inferred = self._seconds()
         failed = len(good) < len(jobs)
@@ -207,6 +216,7 @@ class Workers:
                 begun - item.added, prepared - begun, inferred - prepared, finished - inferred
             )
         with self._ready:
+            self.pace.end(batch, inferred, learn=not failed)
             self.batcher.done(batch, finished, learn=not failed)
             load = self.batcher.load(finished)
             times = [(job.times.total, job.times.queue) for job in jobs]

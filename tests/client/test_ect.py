@@ -7,13 +7,14 @@ from collections import Counter
 from random import Random
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from smls.balancer import Attempt, Outcome
 from smls.ect import STALE_SECONDS, ExpectedCompletion
 from smls.wire import LoadReport, NodeRecord
-from tests.client.nodes import WANT, attempt, fleet, report
+from tests.client.nodes import WANT, attempt, fleet, node, report
 
 
 def heard(*reports: LoadReport) -> tuple[ExpectedCompletion, tuple[NodeRecord, ...]]:
@@ -186,3 +187,47 @@ def test_a_fleet_that_answers_unevenly_makes_patient() -> None:
 
     assert 0.032 < late_after(0.0) < 0.06
     assert 0.132 < late_after(0.1) < 0.25
+
+
+def test_a_capacity_that_falls_tells_that_a_node_is_slow_before_its_answers_do() -> None:
+    balancer = ExpectedCompletion(Random(1))
+    nodes = fleet(range(2), capacity=340.0)
+    for each in nodes:
+        sent(balancer, each, 0.0, 0.032)
+    assert {balancer.pick(nodes, WANT, 0.1).id for _ in range(50)} == {"n0", "n1"}
+    slow = (node(0, 340.0 / 8), nodes[1])
+    assert {balancer.pick(slow, WANT, 0.1).id for _ in range(50)} == {"n1"}
+    assert balancer.expected(slow[0], WANT, 0.1) == pytest.approx(8 * 0.094)
+    # Its answers say it too, and as long as they are late nothing changes.
+    sent(balancer, slow[0], 0.1, 0.300)
+    assert {balancer.pick(slow, WANT, 0.5).id for _ in range(50)} == {"n1"}
+
+
+def test_a_capacity_that_is_back_brings_a_node_its_share_at_once() -> None:
+    balancer = ExpectedCompletion(Random(1))
+    slow, well = (tuple(node(n, c) for n, c in ((0, first), (1, 340.0))) for first in (42.5, 340.0))
+    said = evolve(report(), a_ms=240.0, b_ms=16.0)
+    sent(balancer, slow[0], 0.0, 0.256, said)
+    sent(balancer, slow[1], 9.0, 0.032)
+    assert {balancer.pick(slow, WANT, 9.1).id for _ in range(20)} == {"n1"}
+    assert {balancer.pick(well, WANT, 9.1).id for _ in range(50)} == {"n0", "n1"}
+
+
+def test_a_capacity_that_changes_by_little_or_comes_to_be_known_is_no_news() -> None:
+    balancer, nodes = heard(report(), report())
+    for first in (340.0, 300.0, 340.0, 0.0, 5.0):
+        balancer.pick((node(0, first), nodes[1]), WANT, 0.0)
+        assert balancer.expected(nodes[0], WANT, 0.0) == pytest.approx(0.032)
+
+
+def sent(
+    balancer: ExpectedCompletion,
+    to: NodeRecord,
+    now: float,
+    seconds: float,
+    said: LoadReport | None = None,
+) -> None:
+    """A request that is answered after ``seconds``."""
+    asked = attempt(to, now)
+    balancer.sent(asked)
+    balancer.done(asked, Outcome.ANSWERED, said or report(), now + seconds)

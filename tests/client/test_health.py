@@ -9,7 +9,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smls.balancer import Outcome
+from smls.balancer import Attempt, Outcome
 from smls.health import FAILURES, MOST_EJECT_SECONDS, Health
 from tests.client.nodes import attempt, fleet
 
@@ -116,3 +116,60 @@ def test_a_node_that_was_started_again_is_free_of_suspicion() -> None:
     for _ in range(FAILURES):
         desk.ask(0, FAILED, 1.0)
     assert desk.health.sound(evolve(desk.nodes[0], id="another"), 1.0)
+
+
+def test_after_a_failure_nothing_is_sent_before_what_was_sent_since_is_heard_of() -> None:
+    desk = Desk(2)
+    early, first, second, third = (attempt(desk.nodes[0], at, desk.nodes) for at in (0, 1, 2, 3))
+    for each in (early, first, second, third):
+        desk.health.sent(each)
+    desk.health.done(first, FAILED, 4.0)
+    assert desk.sound(4.0) == {1}  # two may fail as the first one did
+    desk.health.done(second, FAILED, 4.0)
+    assert desk.sound(4.0) == {1}
+    desk.health.done(third, Outcome.CANCELLED, 4.0)
+    assert desk.sound(4.0) == {0, 1}  # what was sent before it failed is no trial
+    desk.ask(0, FAILED, 4.0)
+    assert desk.sound(4.0) == {1}
+    desk.health.done(early, ANSWERED, 4.0)
+    assert desk.sound(4.0) == {1}
+
+
+def test_a_busy_node_with_one_failure_goes_on_with_its_next_answer() -> None:
+    desk = Desk(2)
+    sent = [attempt(desk.nodes[0], at, desk.nodes) for at in range(20)]
+    for each in sent:
+        desk.health.sent(each)
+    desk.health.done(sent[3], FAILED, 20.0)
+    desk.health.done(sent[2], ANSWERED, 20.0)
+    assert desk.sound(20.0) == {1}
+    desk.health.done(sent[4], ANSWERED, 20.0)
+    assert desk.health.spotless
+
+
+@given(st.integers(1, 12), st.lists(st.booleans(), max_size=40), st.randoms(use_true_random=False))
+def test_no_more_than_three_or_what_is_on_its_way_reach_a_node_that_fails(
+    on_their_way: int, begins: list[bool], random: Random
+) -> None:
+    """Sends wherever it may, and hears of failures in any order."""
+    desk = Desk(2)
+    open_: list[Attempt] = []
+    now = reached = 0.0
+
+    def send() -> None:
+        sent = attempt(desk.nodes[0], now, desk.nodes)
+        desk.health.sent(sent)
+        open_.append(sent)
+
+    for _ in range(on_their_way):
+        now, reached = now + 0.01, reached + 1
+        send()
+    desk.health.done(open_.pop(0), FAILED, now)
+    for begin in begins:
+        now += 0.01
+        if begin and desk.health.sound(desk.nodes[0], now):
+            reached += 1
+            send()
+        elif open_:
+            desk.health.done(open_.pop(random.randrange(len(open_))), FAILED, now)
+    assert reached <= max(FAILURES, on_their_way)

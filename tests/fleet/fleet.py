@@ -67,7 +67,9 @@ class Fleet:
         self.plan = plan
         self.clock = Clock()
         self.random = Random(plan.seed)
-        self.nodes = [Node(self.clock, number, kind) for number, kind in enumerate(plan.kinds)]
+        self.nodes = [
+            Node(self.clock, number, kind, self._news) for number, kind in enumerate(plan.kinds)
+        ]
         self.records = tuple(node.record for node in self.nodes)
         self.calls: list[Call] = []
         self.attempts: list[tuple[float, int, int]] = []
@@ -91,10 +93,8 @@ class Fleet:
 
     def set(self, number: int, mode: Mode) -> None:
         """The node ``number`` behaves so; the clients' list follows where the plan says so."""
-        node = self.nodes[number]
-        node.set(mode)
-        if self.plan.news is not None:
-            self.clock.after(self.plan.news, self._list)
+        self.nodes[number].set(mode)
+        self._news()
 
     def slow(self, number: int, times: float) -> None:
         """Batches of the node ``number`` take so many times as long from now on."""
@@ -115,6 +115,10 @@ class Fleet:
             return _Central(self)
         random = Random(f"{self.plan.seed} policy {number}")
         return POLICIES[self.plan.policy](random)  # type: ignore[call-arg]
+
+    def _news(self) -> None:
+        if self.plan.news is not None:
+            self.clock.after(self.plan.news, self._list)
 
     def _list(self) -> None:
         listed = (Mode.WELL, Mode.FAILING, Mode.HANGING)

@@ -16,12 +16,16 @@ from attrs import frozen
 from smls.balancer import Outcome
 from smls.wire import LoadReport, ModelRecord, NodeRecord
 from smls_node.batchtime import BatchTime
+from smls_node.pace import Pace
 from tests.fleet.clock import Clock
 
 Answer = Callable[[Outcome, LoadReport | None, float | None], None]
 """Takes an outcome, a report, and the seconds after which the node wants to be asked again."""
 
 MODEL = "flowers"
+
+LOOK_SECONDS = 0.025
+"""How often a node looks whether its batches are late (``smls_node.service.PACE_SECONDS``)."""
 
 
 @frozen
@@ -83,19 +87,24 @@ class _Run:
 
 
 class Node:
-    """A node on ``clock``. ``reached`` counts the requests that got through to it."""
+    """A node on ``clock``. ``reached`` counts the requests that got through to it; ``tell`` is
+    called where its record has changed because its batches take longer than usual, or not."""
 
-    def __init__(self, clock: Clock, number: int, kind: Kind) -> None:
+    def __init__(
+        self, clock: Clock, number: int, kind: Kind, tell: Callable[[], None] = lambda: None
+    ) -> None:
         self.kind = kind
         self.slowdown = 1.0
         self.mode = Mode.WELL
         self.reached = 0
         self._clock = clock
+        self._tell = tell
+        self._looking = False
         self._number = number
         self._starts = 0
         self._queue: deque[Request] = deque()
         self._runs: list[_Run] = []
-        self._time = self._warmed_up()
+        self._warm_up()
         self.record = self._announced()
 
     def set(self, mode: Mode) -> None:
@@ -108,7 +117,7 @@ class Node:
             for request in lost:
                 request.answer(Outcome.FAILED, None, None)
         elif was is Mode.DOWN:
-            self._time = self._warmed_up()
+            self._warm_up()
             self._starts += 1
             self.record = self._announced()
 
@@ -164,24 +173,40 @@ class Node:
             seconds = self.kind.seconds(len(batch)) * self.slowdown
             run = _Run(batch, self._clock.now, self._clock.now + seconds)
             self._runs.append(run)
+            self._pace.begin(run, len(batch), self._clock.now)
             self._clock.after(seconds, self._end, run)
+            if not self._looking:
+                self._looking = True
+                self._clock.after(LOOK_SECONDS, self._look)
 
     def _end(self, run: _Run) -> None:
         if self.mode is Mode.HANGING or run not in self._runs:
             return
         self._runs.remove(run)
+        self._pace.end(run, self._clock.now)
         self._time.learn(len(run.batch), run.ends_at - run.started_at)
         self._begin()
         report = self.report()
         for request in run.batch:
             request.answer(Outcome.ANSWERED, report, None)
 
-    def _warmed_up(self) -> BatchTime:
-        return BatchTime((size, self.kind.seconds(size)) for size in (1, self.kind.size))
+    def _look(self) -> None:
+        """Looks until it has nothing to do."""
+        self._looking = bool(self._runs)
+        if self._pace.look(self._clock.now):
+            self.record = self._announced()
+            self._tell()
+        if self._looking:
+            self._clock.after(LOOK_SECONDS, self._look)
+
+    def _warm_up(self) -> None:
+        self._time = BatchTime((size, self.kind.seconds(size)) for size in (1, self.kind.size))
+        self._pace = Pace(self._time.usual)
 
     def _announced(self) -> NodeRecord:
+        capacity = self.kind.capacity / self._pace.slowdown
         return NodeRecord(
             id=f"node-{self._number}-{self._starts}",
             address=f"node-{self._number}:12480",
-            models=(ModelRecord(MODEL, capacity=self.kind.capacity),),
+            models=(ModelRecord(MODEL, capacity=capacity),),
         )

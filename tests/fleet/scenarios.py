@@ -109,6 +109,7 @@ def slow_plan(clients: int, *, hedge: bool = False, policy: str = "expected-comp
         seconds=24,
         policy=policy,
         hedge=hedge,
+        news=0.02,
         events=(
             (SLOW_BEGINS, lambda fleet: fleet.slow(0, 8.0)),
             (SLOW_ENDS, lambda fleet: fleet.slow(0, 1.0)),
@@ -116,31 +117,13 @@ def slow_plan(clients: int, *, hedge: bool = False, policy: str = "expected-comp
     )
 
 
-KNOWN_LATE = (
-    "each client finds out alone, by a call that is late: a hundred of 6,700 calls; what the node "
-    "could tell it tells with answers, after the others have asked it too"
-)
-
-SLOW_REACHED = {100: 98.3}
-
-
 def slow(clients: int) -> Iterator[Finding]:
-    """A fast node turns slow; its reports say so only as it learns it."""
+    """A fast node turns slow: it tells its registry, and its reports say so as it learns it."""
     for hedge in (False, True):
         fleet = Fleet.run(slow_plan(clients, hedge=hedge))
         name = "a fast node 8 times slower, hedged" if hedge else "a fast node 8 times slower"
         during = in_time(window(fleet, SLOW_BEGINS, SLOW_ENDS))
-        reached = None if hedge else SLOW_REACHED.get(clients)
-        yield Finding(
-            name,
-            clients,
-            "% within 500 ms",
-            during,
-            99.5,
-            at_least=True,
-            reached=reached,
-            missed="" if during >= 99.5 else KNOWN_LATE,
-        )
+        yield Finding(name, clients, "% within 500 ms", during, 99.5, at_least=True)
         late = [c.begun_at for c in fleet.calls if c.begun_at >= SLOW_ENDS and c.seconds > IN_TIME]
         seconds = max(late, default=SLOW_ENDS) - SLOW_ENDS
         yield Finding(name, clients, "s until all are in time again", seconds, 2.0)
@@ -149,25 +132,29 @@ def slow(clients: int) -> Iterator[Finding]:
             yield Finding(name, clients, "% more requests", extra, 2.0)
 
 
-def failing(clients: int, nodes: int) -> Iterator[Finding]:
-    """One node answers 500 at once, which makes it look idle.
+SEEDS = range(1, 9)
+"""A race of less than a round trip shows in some runs and not in others."""
 
-    With this seed no four calls go there within one round trip: what is on its way when the first
-    failure is heard of cannot be called back.
-    """
-    plan = Plan(
-        (FAST,) * nodes,
-        load=0.4,
-        clients=clients,
-        seconds=20,
-        events=((5.0, lambda fleet: fleet.set(0, Mode.FAILING)),),
-        seed=2,
-    )
-    fleet = Fleet.run(plan)
-    name = f"one of {nodes} fails fast"
-    yield Finding(name, clients, "% of calls failed", failed(fleet.calls), 0.01)
-    sent = Counter(client for at, client, node in fleet.attempts if node == 0 and 5 <= at < 6.6)
-    most = max(sent.values())
+
+def failing(clients: int, nodes: int) -> Iterator[Finding]:
+    """One node answers 500 at once, which makes it look idle; the worst of several runs."""
+    most = lost = calls = 0
+    for seed in SEEDS:
+        plan = Plan(
+            (FAST,) * nodes,
+            load=0.4,
+            clients=clients,
+            seconds=6,
+            events=((3.0, lambda fleet: fleet.set(0, Mode.FAILING)),),
+            seed=seed,
+        )
+        fleet = Fleet.run(plan)
+        lost += sum(call.node is None for call in fleet.calls)
+        calls += len(fleet.calls)
+        sent = Counter(client for at, client, node in fleet.attempts if node == 0 and 3 <= at < 4.6)
+        most = max(most, *sent.values())
+    name = f"one of {nodes} fails fast, {len(SEEDS)} runs"
+    yield Finding(name, clients, "% of calls failed", 100 * lost / calls, 0.01)
     yield Finding(name, clients, "requests of a client before it is ejected", most, 3)
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from smls.errors import Unavailable
-from smls_registry.stores.gateway import Cluster, Gateway, Refused, encoded
+from smls_registry.stores.gateway import Cluster, Gateway, Refused, WatchEnded, encoded
 from smls_registry.stores.places import ClientTLS, EtcdPlace, store_place
+from tests.client.fleet import ClockedReactor, FakeServer
 from tests.etcd import IS_INSTALLED, NOT_INSTALLED, Etcd
 from tests.processes import REGISTRY, run, running, until
 
@@ -157,6 +159,45 @@ def test_a_registry_before_no_etcd_says_so():
             assert json.loads(refused.value.read())["error"]["code"] == "unavailable"
         assert call("GET", f"{registry.url}healthz") == {"status": "ok"}
         assert registry.stop()[0] == 0
+
+
+class SilenceTests(TestCase):
+    """The seconds as they are shipped, on a clock."""
+
+    timeout = 60
+
+    async def test_a_watch_that_hears_nothing_for_15_s_has_ended_and_a_heartbeat_is_enough(self):
+        server = FakeServer(lambda request: request.write(b'{"result": {"created": true}}\n'))
+        server.start(reactor)
+        self.addCleanup(server.stop)
+        clocked = ClockedReactor(reactor)
+        gateway = Gateway(clocked, Cluster((server.url,)))
+        self.addCleanup(gateway.close)
+        results, waiting = [], []
+
+        def heard(result):
+            results.append(result)
+            waiting.pop().callback(None)
+
+        def one_more():
+            waiting.append(Deferred())
+            return waiting[0]
+
+        first = one_more()
+        watching = Deferred.fromCoroutine(gateway.watch({"key": encoded("a")}, heard))
+        await first
+        for _ in range(2):
+            clocked.clock.advance(14.9)
+            self.assertNoResult(watching)
+            more = one_more()
+            server.requests[0].write(b'{"result": {"events": []}}\n')
+            await more
+        clocked.clock.advance(14.9)
+        self.assertNoResult(watching)
+        clocked.clock.advance(0.2)
+        failure = self.failureResultOf(watching, WatchEnded)
+        assert "nothing was heard for 15 s" in failure.getErrorMessage()
+        assert len(results) == 3
 
 
 @needs_etcd
