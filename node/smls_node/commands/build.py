@@ -16,7 +16,7 @@ from smls_node.commands import dockerfile
 
 COMMAND = "smls-node build"
 
-ENGINES = {"docker": (), "podman": ("--format", "docker")}
+ENGINES: dict[str, tuple[str, ...]] = {"docker": (), "podman": ("--format", "docker")}
 """Those that build, the first found first, and what each is told. Podman's own format of images has
 no health checks."""
 
