@@ -116,8 +116,6 @@ def test_v1_tells_that_the_server_and_its_models_are_there(v1: Rest) -> None:
 
 def test_v1_predicts(v1: Rest) -> None:
     assert v1.infer({"instances": [1.0, 2.0]}, "half_plus_two") == {"predictions": [2.5, 3.0]}
-    asked = {"instances": [{"a": [1, 2], "b": 3}]}
-    assert v1.infer(asked, "echo") == {"predictions": [{"a": [1, 2], "b": [3]}]}
 
 
 def test_v1_tells_what_is_wrong(v1: Rest) -> None:
