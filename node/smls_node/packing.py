@@ -19,11 +19,14 @@ from smls_node.formats import FORMATS, candidates
 
 MARK = "# Written by smls-node dockerfile, which writes over it."
 
-CPU = "python:{python}-slim"
+BASE = "python:{python}-slim"
 
-GPU = "nvidia/cuda:12.6.3-base-ubuntu24.04"
-"""What a container needs to find the driver. CUDA's libraries come with TensorFlow's wheels, and
-Python from Ubuntu."""
+GPU = "ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+"""By which NVIDIA's container toolkit puts the driver into a container. Its own images say the same
+and bring CUDA's libraries, which here come with TensorFlow's wheels.
+
+Source: NVIDIA Container Toolkit, "Specialized Configurations with Docker", environment variables.
+"""
 
 USER_ID = 10001
 """A number, by which Kubernetes can see that it is not root's."""
@@ -100,15 +103,11 @@ def dockerfile(packed: Packed) -> str:
         path = f"/requirements/{Path(packed.wheel).name}"
         copied, wanted = _copy(packed.wheel, path), f"{distribution} @ file://{path}"
     gpu = ["tensorflow[and-cuda]"] if packed.is_gpu else []
-    base = packed.base or (GPU if packed.is_gpu else CPU.format(python=packed.python))
-    lines = [MARK, f"FROM {base}", ""]
-    if packed.is_gpu:
-        lines += [
-            "RUN apt-get update \\",
-            "    && apt-get install -y --no-install-recommends python3 python3-venv \\",
-            "    && rm -rf /var/lib/apt/lists/*",
-        ]
-    lines += [
+    lines = [
+        MARK,
+        f"FROM {packed.base or BASE.format(python=packed.python)}",
+        "",
+        *([GPU] if packed.is_gpu else []),
         "ENV PATH=/opt/smls/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1",
         f"RUN useradd --uid {USER_ID} --create-home smls && python3 -m venv /opt/smls",
         *([copied] if copied else []),

@@ -51,7 +51,8 @@ def pixels() -> list[list[list[list[float]]]]:
 
 def test_status_and_metadata(url: str) -> None:
     assert requests.get(url, timeout=30).json() == {
-        "model_version_status": [{"version": "1", **AVAILABLE}]
+        "model_version_status": [{"version": "1", **AVAILABLE}],
+        "ready": True,
     }
     metadata = requests.get(f"{url}/metadata", timeout=30).json()
     assert metadata["model_spec"]["name"] == "digits"
@@ -103,7 +104,7 @@ def test_the_states_of_versions_and_labels(half: str) -> None:
         "/labels/canary": [older],
     }.items():
         answer = requests.get(half + path, timeout=30)
-        assert answer.json() == {"model_version_status": wanted}
+        assert answer.json() == {"model_version_status": wanted, "ready": True}
 
 
 def test_the_signatures_are_those_of_the_saved_model(half: str) -> None:

@@ -19,6 +19,7 @@ from smls_node.signature import DEFAULT, Signature
 from tests.node.memory import Brightness, MemoryNode, Named
 
 OIP = "inference.GRPCInferenceService"
+REPOSITORY = "inference.model_repository.ModelRepositoryService"
 PREDICTION = "tensorflow.serving.PredictionService"
 MODELS = "tensorflow.serving.ModelService"
 HEALTH = "grpc.health.v1.Health"

@@ -27,6 +27,7 @@ from tests.node.grpc_memory import (
     OIP,
     PREDICTION,
     REFLECTION,
+    REPOSITORY,
     Doubles,
     Echo,
     GrpcNode,
@@ -284,7 +285,8 @@ def test_the_index_tells_of_every_version(node: GrpcNode) -> None:
     assert {each.state for each in ready} == {"READY"}
 
 
-def test_models_come_and_go_where_there_is_a_repository(node: GrpcNode) -> None:
+@pytest.mark.parametrize("service", [OIP, REPOSITORY])
+def test_models_come_and_go_where_there_is_a_repository(node: GrpcNode, service: str) -> None:
     asked: list[str] = []
 
     class Repository:
@@ -297,14 +299,13 @@ def test_models_come_and_go_where_there_is_a_repository(node: GrpcNode) -> None:
             raise Overloaded("busy", retry_after_seconds=1.5)
 
     for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
-        assert node.refused(OIP, method, model_name="a")[0] is StatusCode.UNIMPLEMENTED
+        assert node.refused(service, method, model_name="a")[0] is StatusCode.UNIMPLEMENTED
     node.node.serving.control = Repository()
-    node.call(OIP, "RepositoryModelLoad", model_name="a")
-    refused = node.refused(
-        OIP, "RepositoryModelLoad", model_name="a", parameters={"config": {"string_param": "{}"}}
-    )
+    node.call(service, "RepositoryModelLoad", model_name="a")
+    told = {"config": {"string_param": "{}"}}
+    refused = node.refused(service, "RepositoryModelLoad", model_name="a", parameters=told)
     assert refused[0] is StatusCode.UNIMPLEMENTED
-    late = node.begin(OIP, "RepositoryModelUnload", model_name="b")
+    late = node.begin(service, "RepositoryModelUnload", model_name="b")
     node.pump(late.done)
     assert asked == ["load a", "unload b"]
     assert (late.code(), late.details()) == (StatusCode.UNAVAILABLE, "busy")
@@ -717,7 +718,7 @@ def test_reflection_tells_all_that_can_be_called(node: GrpcNode, name: str) -> N
         timeout=20,
     )
     services = {each.name for each in listed.list_services_response.service}
-    assert services == {OIP, PREDICTION, MODELS, HEALTH, REFLECTION}
+    assert services == {OIP, REPOSITORY, PREDICTION, MODELS, HEALTH, REFLECTION}
     # With all that it imports.
     assert len(symbol.file_descriptor_response.file_descriptor_proto) == 5
     assert len(file.file_descriptor_response.file_descriptor_proto) == 1

@@ -171,6 +171,14 @@ def test_bad_tensors_are_told(fields: dict[str, Any], raw: list[bytes], told: st
     assert error.value.message.startswith(told)
 
 
+def test_contents_that_hold_nothing_may_stand_beside_raw_ones() -> None:
+    """MLServer's converters send them."""
+    asked = Request(raw_input_contents=[b"\0\0\x80?"])
+    asked.inputs.add(name="a", datatype="FP32", shape=[1], contents={})
+    assert asked.inputs[0].HasField("contents")
+    assert read(asked.SerializeToString())["a"].tolist() == [1.0]
+
+
 def test_an_input_that_is_there_twice_is_told() -> None:
     asked = Request(inputs=[{"name": "a", "datatype": "FP32", "shape": [0]}] * 2)
     with pytest.raises(BadRequest, match="input a: got it twice"):

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,9 +73,9 @@ def test_one_model_is_served_under_the_name_of_its_folder(models: Path) -> None:
 
 def test_what_formats_need_is_installed(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = written(models, "--extras", "openvino", "--gpu")
-    assert lines["FROM"] == [packing.GPU]
-    assert "python3-venv" in lines["RUN"][0]
-    install = shlex.split(lines["RUN"][2])
+    assert lines["FROM"] == written(models)["FROM"]
+    assert f"ENV {lines['ENV'][0]}" == packing.GPU
+    install = shlex.split(lines["RUN"][1])
     assert install[2:] == [f"simple-ml-serving[node,openvino]=={VERSION}", "tensorflow[and-cuda]"]
     assert written(models, "--gpu", "--base", "own:1")["FROM"] == ["own:1"]
     (models / "flowers" / "3" / "model.onnx").write_bytes(b"")
@@ -141,14 +142,15 @@ def test_the_engine_that_there_is_gets_the_file_and_the_folder(
     assert ended.returncode == 1
     assert ended.stderr.startswith("smls-node build: there is no docker and no podman on PATH;")
     engine = programs / "podman"
-    script = "import sys; print(sys.argv[1:]); print(sys.stdin.read()); sys.exit(len(sys.argv) - 7)"
+    script = "import sys; print(sys.argv[1:]); print(sys.stdin.read()); sys.exit(len(sys.argv) - 9)"
     engine.write_text(f"#!{sys.executable}\n{script}\n")
     engine.chmod(0o755)
     ended = run("smls-node", "build", models, "-t", "flowers:2", PATH=str(programs))
     assert ended.returncode == 0, ended.stderr
-    assert str(["build", "-t", "flowers:2", "-f", "-", str(models)]) in ended.stdout
+    told = ["build", "--format", "docker", "-t", "flowers:2", "-f", "-", str(models)]
+    assert str(told) in ended.stdout
     assert packing.MARK in ended.stdout
-    assert f"built: flowers:2; try: {engine} run -p 8501:8501 flowers:2" in ended.stdout
+    assert "built: flowers:2; try: podman run -p 8501:8501 flowers:2" in ended.stdout
     (models / "Dockerfile").write_text("FROM scratch\n")
     ended = run("smls-node", "build", models, "-t", "flowers", PATH=str(programs))
     assert f"'-f', '{models / 'Dockerfile'}'" in ended.stdout
@@ -156,7 +158,10 @@ def test_the_engine_that_there_is_gets_the_file_and_the_folder(
     engine.write_text("#!/bin/sh\nexit 3\n")
     ended = run("smls-node", "build", models, "-t", "flowers", PATH=str(programs))
     assert ended.returncode == 1
-    assert re.search(r"podman build ended with status 3", ended.stderr)
+    assert ended.stderr.endswith("status 3; what it said is above\n")
+    shutil.copy(engine, programs / "docker")
+    ended = run("smls-node", "build", models, "-t", "flowers", PATH=str(programs))
+    assert re.search("docker build ended .*there is podman too: --engine podman", ended.stderr)
 
 
 @pytest.mark.parametrize(

@@ -474,13 +474,19 @@ def test_the_status_tells_each_version_the_latest_first() -> None:
                 "state": "END",
                 "status": {"error_code": "UNKNOWN", "error_message": "its first run failed"},
             },
-        ]
+        ],
+        "ready": True,
     }
-    one = {"model_version_status": [{"version": "9", "state": "AVAILABLE", "status": ok}]}
+    one = {
+        "model_version_status": [{"version": "9", "state": "AVAILABLE", "status": ok}],
+        "ready": True,
+    }
     assert node.request("GET", "/v1/models/half/versions/9").json == one
     assert node.request("GET", "/v1/models/half/labels/stable").json == one
-    failed = node.request("GET", "/v1/models/half/versions/8").json["model_version_status"]
-    assert failed[0]["status"]["error_message"] == "its first run failed"
+    failed = node.request("GET", "/v1/models/half/versions/8").json
+    (status,) = failed["model_version_status"]
+    assert status["status"]["error_message"] == "its first run failed"
+    assert failed["ready"] is False
 
 
 def test_the_metadata_are_those_of_its_signatures() -> None:

@@ -16,7 +16,9 @@ from smls_node.commands import dockerfile
 
 COMMAND = "smls-node build"
 
-ENGINES = ("docker", "podman")
+ENGINES: dict[str, tuple[str, ...]] = {"docker": (), "podman": ("--format", "docker")}
+"""Those that build, the first found first, and what each is told. Podman's own format of images has
+no health checks."""
 
 
 class Options(dockerfile.Options):
@@ -55,9 +57,9 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _build(options: Options) -> None:
-    wanted = (options["engine"],) if options["engine"] else ENGINES
-    engine = next(filter(None, map(shutil.which, wanted)), None)
-    if engine is None:
+    wanted = [options["engine"]] if options["engine"] else [*ENGINES]
+    name, *others = [*filter(shutil.which, wanted), None]
+    if name is None:
         raise SmlsError(
             f"there is no {' and no '.join(wanted)} on PATH; install one, or have "
             "'smls-node dockerfile' write the file and build the image elsewhere"
@@ -65,14 +67,16 @@ def _build(options: Options) -> None:
     folder = options["folder"]
     own = folder / "Dockerfile"
     text = None if own.is_file() else dockerfile.text_for(options)
-    command = [engine, "build", "-t", options["tag"], "-f", "-" if text else str(own), str(folder)]
+    file = "-" if text else str(own)
+    command = [name, "build", *ENGINES[name], "-t", options["tag"], "-f", file, str(folder)]
     print(" ".join(command), flush=True)
     done = subprocess.run(command, input=text, text=True, check=False)
     if done.returncode:
+        rest = "".join(f"; there is {other} too: --engine {other}" for other in others if other)
         raise SmlsError(
-            f"{engine} build ended with status {done.returncode}; what it said is above"
+            f"{name} build ended with status {done.returncode}; what it said is above{rest}"
         )
     print(
-        f"built: {options['tag']}; try: {engine} run -p {options['port']}:{options['port']} "
+        f"built: {options['tag']}; try: {name} run -p {options['port']}:{options['port']} "
         f"{options['tag']}"
     )

@@ -45,7 +45,7 @@ class Options(program.CommandOptions):
          program.whole_number("port", 1, 65535)],
     ]  # fmt: skip
 
-    optFlags = [["gpu", None, "Begin from NVIDIA's image, and install CUDA with TensorFlow."]]
+    optFlags = [["gpu", None, "Ask for NVIDIA's driver, and install CUDA with TensorFlow."]]
 
     def parseArgs(self, *folders: str) -> None:
         if len(folders) != 1:

@@ -37,8 +37,10 @@ def add_routes(app: Any, serving: Serving, version: str) -> None:
 
 
 def describe(serving: Serving, version: str) -> dict[str, Any]:
-    """The node's name, phase and models, as what ``json.dumps`` takes."""
+    """The node's name, phase and models, as what ``json.dumps`` takes; ``status`` is how KServe's
+    clients ask whether a server of their V1 protocol lives."""
     return {
+        "status": "alive",
         "node": serving.node,
         "program": f"smls-node {version}",
         "phase": serving.phase.value,

@@ -14,7 +14,7 @@ from smls.errors import BadRequest, ModelNotFound
 from smls.tensors import TensorSpec
 from smls_node.catalogue import Catalogue, Model
 from smls_node.signature import Signature
-from smls_node.versions import MAX_VERSION
+from smls_node.versions import MAX_VERSION, State
 
 _MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 
@@ -107,6 +107,8 @@ def statuses(catalogue: Catalogue, name: str) -> tuple[VersionStatus, ...]:
 def status(catalogue: Catalogue, asked: Called) -> dict[str, Any]:
     """The body that tells the states of a model's versions, or of the one that is asked for.
 
+    ``ready`` is not TensorFlow Serving's: KServe's clients look for it there.
+
     :raises ModelNotFound: where there is none.
     :raises BadRequest: where there is no such label.
     """
@@ -128,7 +130,8 @@ def status(catalogue: Catalogue, asked: Called) -> dict[str, Any]:
                 "status": {"error_code": each.error_code, "error_message": each.problem},
             }
             for each in found
-        ]
+        ],
+        "ready": any(each.state == State.AVAILABLE.value for each in found),
     }
 
 

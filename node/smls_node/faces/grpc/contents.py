@@ -69,7 +69,7 @@ def read(request: Any, raw: Sequence[memoryview]) -> Tensors:
         shape = shape_of(where, tuple(each.shape))
         if not raw:
             tensors[each.name] = _from_contents(where, each.contents, each.datatype, shape)
-        elif each.HasField("contents"):
+        elif each.contents.ListFields():
             raise BadRequest(f"{where}: got contents beside raw_input_contents, wanted one of them")
         else:
             tensors[each.name] = from_bytes(where, each.datatype, shape, raw[index])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The Open Inference Protocol's service, ``inference.GRPCInferenceService``."""
+"""The Open Inference Protocol's service, ``inference.GRPCInferenceService``, and MLServer's for the
+repository."""
 
 from __future__ import annotations
 
@@ -17,14 +18,20 @@ from smls_node.faces.grpc.messages import message
 from smls_node.serving import Ask, Inferred, ModelControl, Phase, Serving
 
 SERVICE = "inference.GRPCInferenceService"
+REPOSITORY = "inference.model_repository.ModelRepositoryService"
 
 
 class OpenInference:
-    """The service's calls; ``version`` is the program's."""
+    """The services' calls; ``version`` is the program's."""
 
     def __init__(self, serving: Serving, version: str) -> None:
         self._serving = serving
         self._version = version
+        self.repository_calls = {
+            "RepositoryIndex": Unary(self._index),
+            "RepositoryModelLoad": Unary(self._load, is_work=True),
+            "RepositoryModelUnload": Unary(self._unload, is_work=True),
+        }
         self.calls = {
             "ServerLive": Unary(self._live),
             "ServerReady": Unary(self._ready),
@@ -32,9 +39,7 @@ class OpenInference:
             "ServerMetadata": Unary(self._server),
             "ModelMetadata": Unary(self._model),
             "ModelInfer": Unary(self._infer, is_work=True, is_raw=True),
-            "RepositoryIndex": Unary(self._index),
-            "RepositoryModelLoad": Unary(self._load, is_work=True),
-            "RepositoryModelUnload": Unary(self._unload, is_work=True),
+            **self.repository_calls,
         }
 
     async def _live(self, request: Any, call: Call) -> Any:

@@ -71,6 +71,7 @@ class GrpcServer:
         tensorflow = tfserving.TensorFlowServing(serving, settings.max_upload)
         services = {
             oip.SERVICE: open_inference.calls,
+            oip.REPOSITORY: open_inference.repository_calls,
             tfserving.PREDICTION: tensorflow.prediction_calls,
             tfserving.MODELS: tensorflow.model_calls,
         }
