@@ -31,8 +31,9 @@ class Format:
     distribution's extra ``extra`` brings. A file of this format ends in one of ``suffixes``, a
     folder has one of ``markers`` in it. ``platform`` is the Open Inference Protocol's name for
     it, or one made as those are, ``<project>_<format>``. ``is_pooled`` says that its operator
-    threads are the process's (see ``smls_node.pools``). ``preloaded`` names the module there whose ``preload()``
-    imports the library, where that takes seconds and a process may be forked after it.
+    threads are the process's (see ``smls_node.pools``). ``preloaded`` names the
+    module there whose ``preload()`` imports the library, where that takes seconds and a process
+    may be forked after it.
     """
 
     name: str
