@@ -23,7 +23,7 @@ class Child:
     The signals that ask a program to stop are blocked in it: who sends them to all processes of a
     service would make the supervisor's own word the second one, which ends a node at once.
 
-    ``on_word`` is given what it says, and nothing where it has closed its end, which the kernel
+    ``on_word`` is given what it says, and ``None`` where it has closed its end, which the kernel
     does before it is known how it ended.
     """
 
@@ -32,7 +32,7 @@ class Child:
         reactor: Any,
         arguments: Sequence[str],
         count: int,
-        on_word: Callable[[dict[str, Any]], None],
+        on_word: Callable[[dict[str, Any] | None], None],
         on_end: Callable[[str, int], None],
     ) -> None:
         """Starts it.
@@ -105,7 +105,7 @@ class Child:
             said = b""
         if not said:
             self._reactor.removeReader(self)
-        self._on_word(json.loads(said) if said else {})
+        self._on_word(json.loads(said) if said else None)
 
     def _wait(self) -> None:
         status = self._popen.wait()

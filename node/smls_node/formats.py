@@ -31,7 +31,9 @@ class Format:
     distribution's extra ``extra`` brings. A file of this format ends in one of ``suffixes``, a
     folder has one of ``markers`` in it. ``platform`` is the Open Inference Protocol's name for
     it, or one made as those are, ``<project>_<format>``. ``is_pooled`` says that its operator
-    threads are the process's (see ``smls_node.pools``).
+    threads are the process's (see ``smls_node.pools``). ``preloaded`` names the
+    module there whose ``preload()`` imports the library, where that takes seconds and a process
+    may be forked after it.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Format:
     suffixes: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
     is_pooled: bool = False
+    preloaded: str = ""
 
     def imported(self) -> Any:
         """The module.
@@ -60,7 +63,13 @@ class Format:
 
 
 GRAPH = Format(
-    "graph", "tensorflow", "tensorflow", "node", "tensorflow_graphdef", (".pb", ".graphdef")
+    "graph",
+    "tensorflow",
+    "tensorflow",
+    "node",
+    "tensorflow_graphdef",
+    (".pb", ".graphdef"),
+    preloaded="tensorflow",
 )
 """A frozen GraphDef, as label_image takes it."""
 
@@ -72,10 +81,18 @@ SAVED_MODEL = Format(
     "tensorflow_savedmodel",
     markers=("saved_model.pb", "saved_model.pbtxt"),
     is_pooled=True,
+    preloaded="tensorflow",
 )
 
 KERAS = Format(
-    "keras", "keras", "tensorflow", "node", "tensorflow_keras", (".keras", ".h5"), is_pooled=True
+    "keras",
+    "keras",
+    "tensorflow",
+    "node",
+    "tensorflow_keras",
+    (".keras", ".h5"),
+    is_pooled=True,
+    preloaded="tensorflow",
 )
 
 ONNX = Format("onnx", "onnx", "onnxruntime", "onnx", "onnx_onnxv1", (".onnx",))
@@ -87,6 +104,7 @@ SKLEARN = Format(
     "sklearn",
     "sklearn_estimator",
     (".skops", ".joblib", ".pkl", ".pickle"),
+    preloaded="sklearn",
 )
 
 TORCHSCRIPT = Format(

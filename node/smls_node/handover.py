@@ -15,6 +15,9 @@ from twisted.logger import Logger
 AT_ONCE = 64
 """Connections that are taken before other work has its turn."""
 
+BEAT_SECONDS = 0.5
+"""How often one who takes connections says that it still does."""
+
 CONNECTION = b"c"
 STOP = b"s"
 

@@ -25,7 +25,7 @@ from smls_node.formats import GRAPH, PYTHON, format_of, located
 from smls_node.joining import Runner
 from smls_node.labels import read_labels
 from smls_node.modelfile import counts
-from smls_node.pools import Pools
+from smls_node.pools import Beside, Pools
 from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
 from smls_node.settings import SOFTMAX, Channels, Limits, ModelSettings
 from smls_node.tables import table_task
@@ -89,13 +89,17 @@ def named_or_embedded(options: Any) -> tuple[ModelSettings, ...]:
 
 
 def load(
-    settings: ModelSettings, means: Means, *, serving: bool = False, served: Model | None = None
+    settings: ModelSettings,
+    means: Means,
+    *,
+    beside: Beside | None = None,
+    served: Model | None = None,
 ) -> Model:
     """The model, after its first run, with workers that are not yet started.
 
-    While the node is ``serving`` nothing is measured and nothing proven, which would disturb what
-    is served and be disturbed by it: what is not known is run as ``served``, another version of
-    the model, is, and otherwise as most models run best.
+    Where it is loaded ``beside`` others that are served, nothing is measured and nothing proven,
+    which would disturb them and be disturbed by them: what is not known is run as ``served``,
+    another version of the model, is, and otherwise as most models run best.
 
     :raises ModelUnusable: where its files are missing, broken, or do not fit together.
     """
@@ -103,7 +107,7 @@ def load(
     name = settings.name or _name_of(settings)
     settings = located(settings)
     key = key_of(settings, means)
-    opened = means.factory.get(key, lambda: _open(settings, means, serving, served))
+    opened = means.factory.get(key, lambda: _open(settings, means, beside, served))
     runtime, arrangement = opened.runtime, opened.arrangement
     try:
         task = _image_task(settings, runtime)
@@ -140,10 +144,12 @@ def key_of(settings: ModelSettings, means: Means) -> Hashable:
     return "runtime", seen, stamp(settings.path), means.accelerate
 
 
-def _open(settings: ModelSettings, means: Means, serving: bool, served: Model | None) -> _Opened:
+def _open(
+    settings: ModelSettings, means: Means, beside: Beside | None, served: Model | None
+) -> _Opened:
     if format_of(settings) is GRAPH:
-        return _Opened(*_graph(settings, means, serving, served))
-    return _Opened(*_opened(settings, means, serving))
+        return _Opened(*_graph(settings, means, beside, served))
+    return _Opened(*_opened(settings, means, beside))
 
 
 def _image_task(settings: ModelSettings, runtime: Runtime) -> ImageTask | None:
@@ -190,31 +196,31 @@ def files_of(settings: ModelSettings) -> GraphFiles:
 
 
 def _graph(
-    settings: ModelSettings, means: Means, serving: bool, served: Model | None
+    settings: ModelSettings, means: Means, beside: Beside | None, served: Model | None
 ) -> tuple[Runtime, Arrangement]:
     files = files_of(settings)
-    accelerated = _accelerated(files, means, serving)
+    accelerated = _accelerated(files, means, beside)
     if accelerated is not None:
         return accelerated
-    found = _found(files, settings, means, serving, served)
+    found = _found(files, settings, means, beside is not None, served)
     threads, runs = found.operator_threads, found.runs
-    if serving:
-        beside = means.pools.load_beside(
-            tensorflow.load, files, operator_threads=threads, runs=runs
-        )
-        return beside, found
+    if beside is not None:
+        how = {"operator_threads": threads, "runs": runs}
+        return beside.load(GRAPH.preloaded, tensorflow.load, files, **how), found
     return means.pools.load(tensorflow.load, files, threads, runs), found
 
 
-def _opened(settings: ModelSettings, means: Means, serving: bool) -> tuple[Runtime, Arrangement]:
+def _opened(
+    settings: ModelSettings, means: Means, beside: Beside | None
+) -> tuple[Runtime, Arrangement]:
     """The model of any other format, run as told or as most models run best."""
     kind = format_of(settings)
     found = _told(settings) or tuning.usual(machine.cores())
     if kind is PYTHON:
         found = _own(settings, found)
     how = {"operator_threads": found.operator_threads, "runs": found.runs}
-    if serving:
-        return means.pools.load_beside(formats.load, settings, **how), found
+    if beside is not None:
+        return beside.load(kind.preloaded, formats.load, settings, **how), found
     if kind.is_pooled:
         runtime = means.pools.load(formats.load, settings, found.operator_threads, found.runs)
     else:
@@ -257,7 +263,7 @@ def _told(settings: ModelSettings) -> Arrangement | None:
 
 
 def _accelerated(
-    files: GraphFiles, means: Means, serving: bool
+    files: GraphFiles, means: Means, beside: Beside | None
 ) -> tuple[Runtime, Arrangement] | None:
     """The graph in OpenVINO, where it is asked for, proven the same, and faster."""
     if means.accelerate == "off":
@@ -265,7 +271,7 @@ def _accelerated(
     try:
         proof = acceleration.read(files, means.findings)
         if proof is None:
-            if serving:
+            if beside is not None:
                 log.info("{graph} stays in TensorFlow, unproven", graph=str(files.graph))
                 return None
             proof = _proof(files, means)
@@ -279,9 +285,9 @@ def _accelerated(
             "one_by_one": chosen.one_by_one,
         }
         runtime: Runtime = (
-            means.pools.load_beside(openvino.load, files, **how)
-            if serving
-            else openvino.load(files, **how)
+            openvino.load(files, **how)
+            if beside is None
+            else beside.load("", openvino.load, files, **how)
         )
     except (SmlsError, ImportError, OSError, subprocess.SubprocessError) as error:
         log.warn("{graph} is not accelerated: {error}", graph=str(files.graph), error=str(error))

@@ -80,8 +80,9 @@ def memory_kills() -> int | None:
     return int(found[1]) if found else None
 
 
-def told_end(status: int, kills: int | None, kills_now: int | None) -> str:
-    """How a process ended, as what follows a subject; ``status`` as ``subprocess`` has it.
+def told_end(status: int | None, kills: int | None, kills_now: int | None) -> str:
+    """How a process ended, as what follows a subject; ``status`` as ``subprocess`` has it, or
+    ``None`` where nobody knows.
 
     ``kills`` are ``memory_kills()`` when it started and now. Who has sent a SIGKILL cannot be
     asked, only whether the kernel has killed anything for want of memory meanwhile.
@@ -93,6 +94,8 @@ def told_end(status: int, kills: int | None, kills_now: int | None) -> str:
     >>> told_end(-9, None, None)
     'was killed by SIGKILL, perhaps for want of memory'
     """
+    if status is None:
+        return "ended, nobody knows how"
     if status >= 0:
         return f"ended with status {status}"
     names = {each.value: each.name for each in signal.Signals}

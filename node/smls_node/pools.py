@@ -6,8 +6,9 @@ first model is run in the node itself; one that wants another pool goes to a pro
 those that agree on it share.
 
 Loading disturbs its process: importing a library or a graph holds Python's lock for tens of
-milliseconds at a time. So while a node serves, a model is loaded in a fresh process of its own,
-whose memory is all given back when the model is dropped.
+milliseconds at a time. So while a node serves, a model is loaded in a process of its own, whose
+memory is all given back when the model is dropped. Where the library takes seconds to be
+imported, it is a fork of one that has imported it and shares its memory (``runtimes.forks``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from smls_node import machine
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart
+from smls_node.runtimes.forks import Forks, fresh
 
 
 class Pools:
@@ -28,6 +30,7 @@ class Pools:
         self._own: int | None = None
         self._others: dict[int, Apart] = {}
         self._fresh: list[Apart] = []
+        self._forks: dict[str, Forks] = {}
         self._choosing = threading.Lock()
 
     def load(
@@ -43,15 +46,22 @@ class Pools:
             return load(given, operator_threads=operator_threads, runs=runs)
         return apart.load(load, given, operator_threads=operator_threads, runs=runs)
 
-    def load_beside(self, load: Callable[..., Runtime], *given: Any, **named: Any) -> Runtime:
-        """What ``load(*given, **named)`` gives, in a fresh process, in the background.
+    def beside(self) -> Beside:
+        """Where one model is to be loaded while others are served."""
+        return Beside(self)
 
-        :raises ModelUnusable: as ``Apart.load``.
-        """
-        apart = Apart("loaded while others were served", in_background=True)
+    def own(self, preloaded: str) -> Apart:
+        """A process for one model, which has the library of the runtime ``preloaded``, if any."""
         with self._choosing:
+            if preloaded not in self._forks:
+                self._forks[preloaded] = Forks(f"smls_node.runtimes.{preloaded}")
+            apart = Apart(
+                "loaded while others were served",
+                in_background=True,
+                begin=self._forks[preloaded].fork if preloaded else fresh,
+            )
             self._fresh = [each for each in self._fresh if each.is_used] + [apart]
-        return apart.load(load, *given, **named)
+        return apart
 
     def close(self) -> None:
         """Ends the processes, at once."""
@@ -70,3 +80,36 @@ class Pools:
                     f"its pool of operator threads has {threads}, the node's own {self._own}"
                 )
             return self._others[threads]
+
+
+class Beside:
+    """A process of its own for one model that is loaded while others are served."""
+
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
+        self._apart: Apart | None = None
+        self._is_given_up = False
+        self._changing = threading.Lock()
+
+    def load(
+        self, preloaded: str, load: Callable[..., Runtime], *given: Any, **named: Any
+    ) -> Runtime:
+        """What ``load(*given, **named)`` gives, in the process, in the background; see
+        ``Format.preloaded``.
+
+        :raises ModelUnusable: as ``Apart.load``, and where it was given up.
+        """
+        apart = self._pools.own(preloaded)
+        with self._changing:
+            self._apart = apart
+            if self._is_given_up:
+                apart.close()
+        return apart.load(load, *given, **named)
+
+    def give_up(self) -> None:
+        """Ends the process, whatever the model does there. In any thread; blocks."""
+        with self._changing:
+            self._is_given_up = True
+            apart = self._apart
+        if apart is not None:
+            apart.close()

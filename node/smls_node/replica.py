@@ -2,13 +2,15 @@
 """The program of one replica: a node that also serves the connections that its supervisor gets.
 
 ``python -m smls_node.replica NUMBER DESCRIPTOR OPTIONS…`` takes the node's own options. Over the
-socket of that descriptor it says when it is ready, and is given connections and told to stop.
+socket of that descriptor it says twice a second how it is, and is given connections and told to
+stop.
 It ends with the supervisor, however that ends (``machine.end_with``): its standard input is a pipe
 that nobody else holds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -16,6 +18,7 @@ import sys
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.task import LoopingCall
 
 from smls import program
 from smls_node import handover, machine
@@ -30,13 +33,18 @@ class Replica(NodeService):
     def __init__(self, reactor: Any, settings: NodeSettings, supervisor: socket.socket) -> None:
         super().__init__(reactor, settings)
         self._supervisor = supervisor
+        self._state: dict[str, Any] = {}
+        self._beating = LoopingCall(self._tell)
+        self._beating.clock = reactor
 
     def startService(self) -> None:
         super().startService()
         self._reactor.addReader(self)
+        self._beating.start(handover.BEAT_SECONDS)
 
     def tell_ready(self, names: str) -> None:
-        self._supervisor.send(json.dumps({"port": self.port, "models": names}).encode())
+        self._state = {"port": self.port, "models": names}
+        self._tell()
 
     def fileno(self) -> int:
         """As a reader of the reactor."""
@@ -58,6 +66,12 @@ class Replica(NodeService):
             elif not said:
                 # The supervisor is gone. Where it can, the kernel has ended us by now.
                 os._exit(1)
+
+    def _tell(self) -> None:
+        # A supervisor that is stopped reads nothing, and will read the same later; where it is gone
+        # ``doRead`` finds out.
+        with contextlib.suppress(OSError):
+            self._supervisor.send(json.dumps(self._state).encode())
 
     def connectionLost(self, reason: object) -> None:
         """The reactor reads no more."""

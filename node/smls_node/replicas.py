@@ -6,6 +6,9 @@ The laws:
 - A replica is started once at a time: after it was started, it is not due before it has ended.
 - One that ends is due again after a pause, which grows while its lives are short (``Backoff``).
 - Connections go to those that are ready, in turns: none gets two while another gets none.
+- One that was ready and says nothing for ``SILENT_BEATS`` gets none, until it says something; after
+  ``HUNG_BEATS`` it hangs. Beats are counted, not seconds: a supervisor that was stopped itself
+  finds nobody silent who was not.
 - Once told to stop, no replica is due, and none gets a connection.
 """
 
@@ -15,6 +18,13 @@ from attrs import Factory, define
 
 from smls_node.backoff import Backoff
 
+SILENT_BEATS = 4
+"""Of half a second: noticed within 2 s. A replica is held up for 0.2 s by a collection of garbage,
+and longer on a box that is far too busy, where it is better off without more connections."""
+
+HUNG_BEATS = 120
+"""A minute: a debugger or a frozen container may well wake it again."""
+
 
 @define
 class _Replica:
@@ -23,6 +33,8 @@ class _Replica:
     due: float | None
     started: float = 0.0
     runs: bool = False
+    was_ready: bool = False
+    unheard: int = 0
     backoff: Backoff = Factory(Backoff)
 
 
@@ -61,16 +73,43 @@ class Replicas:
         """Notes that a replica which was due has been started."""
         replica = self._replicas[number]
         replica.due, replica.started, replica.runs = None, now, True
+        replica.was_ready, replica.unheard = False, 0
 
     def is_ready(self, number: int) -> bool:
         """Notes that a replica takes connections from now on. Whether that makes all of them
         ready for the first time."""
+        self._replicas[number].was_ready = True
         if not self._stopping and number not in self._turns:
             self._turns.append(number)
         if self.was_complete or len(self._turns) < self.count:
             return False
         self.was_complete = True
         return True
+
+    def beat(self) -> list[int]:
+        """Notes that the time of a beat has gone by; those that have fallen silent by it."""
+        for replica in self._replicas.values():
+            replica.unheard += replica.was_ready
+        silent = [each for each in self._turns if self._replicas[each].unheard >= SILENT_BEATS]
+        for number in silent:
+            self.is_leaving(number)
+        return silent
+
+    def heard(self, number: int) -> bool:
+        """Notes that a replica has said something. Whether it had been silent."""
+        replica = self._replicas[number]
+        was_silent = replica.unheard >= SILENT_BEATS
+        replica.unheard = 0
+        return was_silent
+
+    @property
+    def hung(self) -> list[int]:
+        """Those that have been silent for so long that they are to be ended."""
+        return [
+            number
+            for number, each in self._replicas.items()
+            if each.runs and each.was_ready and each.unheard >= HUNG_BEATS
+        ]
 
     def is_leaving(self, number: int) -> None:
         """Notes that a replica takes no more connections."""

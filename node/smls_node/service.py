@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from concurrent.futures import Future
 from functools import partial
 from importlib.metadata import version
 from secrets import token_hex
@@ -37,6 +38,7 @@ from smls_node.nodesettings import NodeSettings, settings_of
 from smls_node.pools import Pools
 from smls_node.serving import Phase, Serving
 from smls_node.settings import ModelSettings
+from smls_node.threads import OwnThreads
 from smls_node.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -206,14 +208,20 @@ class NodeService(Service):
             serve=self._serve,
             changed=self._changed,
             drain_seconds=settings.drain_timeout,
+            threads=OwnThreads(),
         )
         self._serving.control = self._upkeep
         return self._upkeep.start()
 
-    def _load_found(self, settings: ModelSettings, served: Model | None) -> Model:
+    def _load_found(
+        self, settings: ModelSettings, served: Model | None, given_up: Future[None]
+    ) -> Model:
         """Blocks: loads a model of a folder."""
-        serving = self._serving.phase is not Phase.LOADING
-        return self._load_timed(settings, serving=serving, served=served)
+        if self._serving.phase is Phase.LOADING:
+            return self._load_timed(settings, served=served)
+        beside = self._pools.beside()
+        given_up.add_done_callback(lambda _: beside.give_up())
+        return self._load_timed(settings, beside=beside, served=served)
 
     def _load_timed(self, settings: ModelSettings, **how: Any) -> Model:
         begun = self._serving.seconds()

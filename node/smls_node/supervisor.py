@@ -18,6 +18,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from smls import program
@@ -29,7 +30,7 @@ from smls_node.child import Child
 from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
 from smls_node.nodesettings import NodeSettings, settings_of
-from smls_node.replicas import Replicas
+from smls_node.replicas import HUNG_BEATS, SILENT_BEATS, Replicas
 from smls_node.service import print_ready
 from smls_node.serving import RETRY_LOADING_SECONDS, Phase, Serving
 
@@ -68,6 +69,8 @@ class Supervisor(Service):
             origins=settings.origins,
         )
         self._port: IListeningPort | None = None
+        self._beating = LoopingCall(self._beat)
+        self._beating.clock = reactor
 
     def startService(self) -> None:
         """Listens, and starts the replicas.
@@ -89,6 +92,7 @@ class Supervisor(Service):
         port.stopReading()
         self._listener = socket.socket(fileno=os.dup(port.fileno()))
         self._reactor.addReader(self)
+        self._beating.start(handover.BEAT_SECONDS)
         self._start_due()
 
     @property
@@ -112,6 +116,7 @@ class Supervisor(Service):
         yield self._ended.wait(self._children)
         if giving_up.active():
             giving_up.cancel()
+        self._beating.stop()
         self._reactor.removeReader(self)
         self._listener.close()
         assert self._port is not None
@@ -173,13 +178,18 @@ class Supervisor(Service):
                 self._children[number] = child
                 self.log.info("replica {number} is process {id}", number=number, id=child.id)
 
-    def _said(self, number: int, said: dict[str, Any]) -> None:
-        """The replica is ready, or with nothing said, has closed its end."""
-        if not said:
+    def _said(self, number: int, said: dict[str, Any] | None) -> None:
+        """How the replica is, or ``None`` where it has closed its end."""
+        if said is None:
             self._replicas.is_leaving(number)
             return
+        was_silent = self._replicas.heard(number)
+        if not said or not self.running or number in self._replicas.ready:
+            return
         self.log.info(
-            "replica {number} is ready, with port {port} of its own",
+            "replica {number} answers again, and is given connections"
+            if was_silent
+            else "replica {number} is ready, with port {port} of its own",
             number=number,
             port=said["port"],
         )
@@ -190,6 +200,28 @@ class Supervisor(Service):
             self._site.close_connections()
         if is_complete:
             print_ready(self._settings.host, self.port, said["models"])
+
+    def _beat(self) -> None:
+        """Gives no more connections to who has fallen silent, and ends who hangs."""
+        for number in self._replicas.beat():
+            self.log.error(
+                "replica {number}, process {id}, hangs or is stopped: it has said nothing for "
+                "{seconds:.0f} s, and is given no connections until it does; {ready} of {count} "
+                "are ready",
+                number=number,
+                id=self._children[number].id,
+                seconds=SILENT_BEATS * handover.BEAT_SECONDS,
+                ready=len(self._replicas.ready),
+                count=self._replicas.count,
+            )
+        for number in self._replicas.hung:
+            self.log.error(
+                "replica {number} has said nothing for {seconds:.0f} s, and is killed",
+                number=number,
+                seconds=HUNG_BEATS * handover.BEAT_SECONDS,
+            )
+            self._replicas.heard(number)
+            self._children[number].kill()
 
     def _end(self, number: int, how: str, status: int) -> None:
         del self._children[number]

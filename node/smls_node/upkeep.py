@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Keeps the models that are served as their folders say, while they are served.
 
-A look each second, in a thread; one version loaded after the other, in a thread; what is replaced
-answers what it has, and is then unloaded. ``repository`` and ``versions`` say what is to be done.
+A look each second, in a thread; one version loaded after the other, each in a thread of its own,
+since nothing can end a thread that hangs; what is replaced answers what it has, and is then
+unloaded. ``repository`` and ``versions`` say what is to be done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from attrs import define, field
@@ -27,6 +29,17 @@ from smls_node.versions import Edition, Standing, State, Versions, is_settled
 LOOK_SECONDS = 1.0
 """Between two looks: what is there is noticed by the second one after it, within 2 s."""
 
+PATIENCE_SECONDS = 30.0
+"""A load that takes longer is told of, and others begin beside it: in a process of its own
+TensorFlow and a graph of 100 MB take 5 s on a busy box."""
+
+STARTING_PATIENCE_SECONDS = 240.0
+"""The same before the node is ready, which then goes on without it. Two loads at once would be
+measured wrongly, and a proof may take 180 s."""
+
+LEAVING_SECONDS = 5.0
+"""How long the thread of a load that was given up may take to end, with its process killed."""
+
 LOOKS = 2
 """A folder that has just come counts from the second look on that finds it."""
 
@@ -43,11 +56,21 @@ class _Asked:
     done: Deferred[None] = field(factory=Deferred)
 
 
+@define(eq=False)
+class _Load:
+    """One try to load an edition. ``given_up`` is done soon after nobody wants it any more."""
+
+    edition: Edition
+    given_up: Future[None] = field(factory=Future)
+    is_given_up: bool = False
+
+
 class Upkeep:
     """From ``start`` to ``stop``; all on the reactor's thread.
 
-    ``load`` gives a model, warmed up, in a thread, and knows of the version of it that is served,
-    if one is; ``serve`` is called with it. What a model still has to answer when it is dropped
+    ``load`` gives a model, warmed up, in one of ``threads``, and knows of the version of it that
+    is served, if one is; it ends soon after the future that it gets is done, if it can. ``serve``
+    is called with the model. What a model still has to answer when it is dropped
     has ``drain_seconds``. ``changed`` is called after each change in what ``Catalogue.records``
     gives. ``defaults`` hold for what no model's own settings say.
     """
@@ -61,10 +84,11 @@ class Upkeep:
         defaults: ModelSettings,
         catalogue: Catalogue,
         *,
-        load: Callable[[ModelSettings, Model | None], Model],
+        load: Callable[[ModelSettings, Model | None, Future[None]], Model],
         serve: Callable[[Model], None],
         changed: Callable[[], None],
         drain_seconds: float,
+        threads: Any,
     ) -> None:
         self._reactor = reactor
         self._sources = sources
@@ -74,18 +98,24 @@ class Upkeep:
         self._serve = serve
         self._changed = changed
         self._drain_seconds = drain_seconds
+        self._threads = threads
         self._taken = frozenset(model.name for model in catalogue.models)
         self._versions = Versions()
         self._found_editions: tuple[Edition, ...] = ()
         self._put_away: set[str] = set()
         self._asked: list[_Asked] = []
         self._models: dict[Edition, Model] = {}
+        self._loads: dict[Edition, _Load] = {}
+        self._late: frozenset[Edition] = frozenset()
         self._seen: Seen | None = None
         self._parts: Parts = {}
         self._told: frozenset[str] = frozenset()
         self._settled: Deferred[None] | None = Deferred()
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
+        # Apart from the looks, which a dead mount may hold up.
+        self._going_on = LoopingCall(self._go_on)
+        self._going_on.clock = reactor
 
     def start(self) -> Deferred[None]:
         """Looks, and goes on doing so; fires when what was there is loaded, or has failed."""
@@ -96,8 +126,9 @@ class Upkeep:
 
     def stop(self) -> None:
         """Looks no more, and begins no load; who waits for one is told."""
-        if self._looking.running:
-            self._looking.stop()
+        for loop in (self._looking, self._going_on):
+            if loop.running:
+                loop.stop()
         asked, self._asked = self._asked, []
         for each in asked:
             each.done.errback(Overloaded("the node is stopping; ask another one"))
@@ -116,7 +147,8 @@ class Upkeep:
         return self._ask(name, is_wanted=True)
 
     def unload(self, name: str) -> Deferred[None]:
-        """Drops the model ``name`` and keeps it so until it is loaded; fires when it is gone.
+        """Drops the model ``name``, or ends its loading, and keeps it so until it is loaded; fires
+        when it is gone.
 
         It fails with ``ModelNotFound`` where no folder has the model, and ``ModelUnusable`` where
         it is one of the command line's.
@@ -148,6 +180,8 @@ class Upkeep:
         before, self._seen = self._seen, now
         if before is None:
             return
+        if self._looking.running and not self._going_on.running:
+            self._going_on.start(LOOK_SECONDS, now=False)
         self._parts = repository.settle(self._parts, before, now)
         found = repository.wanted(self._parts, self._sources, self._defaults, self._taken)
         unreadable = (f"{path} cannot be read: {why}" for path, why in now.unreadable.items())
@@ -180,9 +214,16 @@ class Upkeep:
 
     def _go_on(self) -> None:
         """Does what the versions ask for now, and tells what has changed."""
+        now = self._reactor.seconds()
         while self._looking.running and (edition := self._versions.to_drop()) is not None:
             self._drop(edition)
-        if self._looking.running and (edition := self._versions.to_load()) is not None:
+        while (edition := self._versions.to_give_up()) is not None:
+            self._give_up(self._loads[edition])
+        self._tell_late(self._versions.late(now, self._patience))
+        if (
+            self._looking.running
+            and (edition := self._versions.to_load(now, self._patience)) is not None
+        ):
             self._begin(edition)
         if self._catalogue.stand((*self._versions.standings, *self._absentees())):
             self._changed()
@@ -191,7 +232,7 @@ class Upkeep:
             if asked.looks <= 0 and all(map(is_settled, standings)):
                 self._asked.remove(asked)
                 self._tell_who_asked(asked, standings)
-        if self._settled is not None and self._versions.is_settled:
+        if self._settled is not None and self._versions.is_settled(now, self._patience):
             settled, self._settled = self._settled, None
             settled.callback(None)
 
@@ -202,11 +243,30 @@ class Upkeep:
             if name in self._put_away and not self._versions.standings_of(name):
                 yield Standing(name, version, State.END, UNLOADED)
 
+    @property
+    def _patience(self) -> float:
+        return PATIENCE_SECONDS if self._settled is None else STARTING_PATIENCE_SECONDS
+
+    def _tell_late(self, late: Iterable[Edition]) -> None:
+        """Logs once of each that it is late."""
+        now = frozenset(late)
+        for edition in now - self._late:
+            self.log.warn(
+                "model {model} version {version} is still loading after {seconds:.0f} s; others "
+                "are loaded meanwhile, and unloading it ends this",
+                model=edition.name,
+                version=edition.version,
+                seconds=self._patience,
+            )
+        self._late = now
+
     def _tell_who_asked(self, asked: _Asked, standings: Iterable[Standing]) -> None:
         failed = [each for each in standings if each.state is State.END]
         if all(edition.name != asked.name for edition in self._found_editions):
             self._put_away.discard(asked.name)
             asked.done.errback(ModelNotFound(f"model {asked.name}: no folder has it"))
+        elif asked.is_wanted and asked.name in self._put_away:
+            asked.done.errback(Overloaded(f"model {asked.name} was unloaded meanwhile"))
         elif asked.is_wanted and failed:
             told = "; ".join(f"version {each.version}: {each.why}" for each in failed)
             asked.done.errback(ModelUnusable(f"model {asked.name}: {told}"))
@@ -219,33 +279,75 @@ class Upkeep:
             "model {model} version {version}: loading", model=edition.name, version=edition.version
         )
 
+        loading = self._loads[edition] = _Load(edition)
+
         def load() -> Model:
             if edition.problem:
                 raise ModelUnusable(edition.problem)
-            return self._load(edition.settings, served)
+            return self._load(edition.settings, served, loading.given_up)
 
-        loading = self._in_thread(load)
-        loading.addCallbacks(self._loaded, self._failed, (edition,), {}, (edition,))
-        loading.addErrback(self._faulty)
+        loaded = deferToThreadPool(self._reactor, self._threads, load)
+        loaded.addCallbacks(self._loaded, self._failed, (loading,), {}, (loading,))
+        loaded.addErrback(self._faulty)
 
-    def _loaded(self, model: Model, edition: Edition) -> None:
+    def _give_up(self, loading: _Load) -> None:
+        self.log.info(
+            "model {model} version {version} is not wanted any more, and its loading is given up",
+            model=loading.edition.name,
+            version=loading.edition.version,
+        )
+        loading.is_given_up = True
+        # In a thread: ending a process may block.
+        ending = deferToThreadPool(self._reactor, self._threads, loading.given_up.set_result, None)
+        ending.addErrback(self._faulty)
+        self._reactor.callLater(LEAVING_SECONDS, self._leave, loading)
+
+    def _leave(self, loading: _Load) -> None:
+        """Waits no more for a load that was given up, where it hangs beyond anybody's reach."""
+        edition = loading.edition
+        if self._loads.get(edition) is not loading:
+            return
+        self.log.error(
+            "the loading of model {model} version {version} hangs in the node's own process, and "
+            "is left behind with its thread",
+            model=edition.name,
+            version=edition.version,
+        )
+        self._end_load(loading, "its loading hangs, and was left behind")
+
+    def _end_load(self, loading: _Load, why: str) -> None:
+        del self._loads[loading.edition]
+        self._versions.failed(loading.edition, why)
+        self._go_on()
+
+    def _loaded(self, model: Model, loading: _Load) -> None:
+        edition = loading.edition
+        is_left = self._loads.get(edition) is not loading
+        if is_left or loading.is_given_up:
+            self._in_thread(model.give_back).addErrback(self._faulty)
+            if not is_left:
+                self._end_load(loading, "its loading was given up")
+            return
+        del self._loads[edition]
         self._models[edition] = model
         self._serve(model)
         self._versions.loaded(edition)
         self._go_on()
 
-    def _failed(self, failure: Failure, edition: Edition) -> None:
-        error = failure.value
+    def _failed(self, failure: Failure, loading: _Load) -> None:
+        edition, error = loading.edition, failure.value
+        if self._loads.get(edition) is not loading:
+            return
         why = error.message if isinstance(error, SmlsError) else f"{failure.type}: {error}"
-        self.log.error(
-            "model {model} version {version} cannot be served: {why}",
-            model=edition.name,
-            version=edition.version,
-            why=why,
-            **({} if isinstance(error, SmlsError) else {"log_failure": failure}),
-        )
-        self._versions.failed(edition, why)
-        self._go_on()
+        if not loading.is_given_up:
+            self.log.error(
+                "model {model} version {version} cannot be served: {why}",
+                model=edition.name,
+                version=edition.version,
+                why=why,
+                **({} if isinstance(error, SmlsError) else {"log_failure": failure}),
+            )
+        self._end_load(loading, why)
 
     def _drop(self, edition: Edition) -> None:
         model = self._models.pop(edition)

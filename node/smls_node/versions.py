@@ -4,7 +4,10 @@
 The laws:
 
 - A version's states follow ``FOLLOWING``; one that fails to load ends, with the reason.
-- One version is loaded at a time.
+- One version is loaded at a time; but one that takes longer than the patience that there is for
+  it holds up no other.
+- What is no longer wanted while it is loaded is given up, once. What is left of it is not wanted
+  back: where it is wanted again, it is loaded anew.
 - A version that is no longer wanted is dropped when no wanted one of its model is still to be
   loaded and one of them is there. Where its own files were replaced, what replaced it must be
   there. Where none can be loaded, the old one stays. (TensorFlow Serving's "availability
@@ -111,18 +114,25 @@ class Edition:
 
 @frozen
 class Standing:
-    """The state that a version is in; ``why`` says what it failed of, empty where it did not."""
+    """The state that a version is in; ``why`` says what it failed of, empty where it did not, and
+    ``since`` when its loading began, as ``now`` was given, 0 before."""
 
     name: str
     version: str
     state: State
     why: str = ""
+    since: float = 0.0
 
 
 @define(eq=False)
 class _Entry:
     state: State = State.START
     why: str = ""
+    since: float = 0.0
+    is_given_up: bool = False
+
+    def is_late(self, now: float, patience: float) -> bool:
+        return self.state is State.LOADING and now - self.since >= patience
 
     def move(self, state: State, why: str = "") -> None:
         assert state in FOLLOWING[self.state], f"{self.state} to {state}"
@@ -144,14 +154,22 @@ class Versions:
     @property
     def standings(self) -> tuple[Standing, ...]:
         return tuple(
-            Standing(edition.name, edition.version, entry.state, entry.why)
+            Standing(edition.name, edition.version, entry.state, entry.why, entry.since)
             for edition, entry in self._entries.items()
         )
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing is being loaded or dropped, or is still to be."""
-        return all(is_settled(each) for each in self.standings)
+    def is_settled(self, now: float, patience: float) -> bool:
+        """Whether nothing is being loaded or dropped, or is still to be, but what is late."""
+        return all(
+            entry.state in (State.AVAILABLE, State.END) or entry.is_late(now, patience)
+            for entry in self._entries.values()
+        )
+
+    def late(self, now: float, patience: float) -> tuple[Edition, ...]:
+        """What has been loaded for ``patience`` seconds or more, and still is."""
+        return tuple(
+            edition for edition, entry in self._entries.items() if entry.is_late(now, patience)
+        )
 
     def want(self, editions: Iterable[Edition]) -> None:
         """From now on these are wanted, and no others."""
@@ -175,13 +193,26 @@ class Versions:
         """Those of one model."""
         return tuple(each for each in self.standings if each.name == name)
 
-    def to_load(self) -> Edition | None:
+    def to_load(self, now: float, patience: float) -> Edition | None:
         """What is to be loaded now, if anything; ``loaded`` or ``failed`` says what came of it."""
-        if any(entry.state is State.LOADING for entry in self._entries.values()):
+        if any(
+            entry.state is State.LOADING and not entry.is_late(now, patience)
+            for entry in self._entries.values()
+        ):
             return None
         for edition, entry in self._entries.items():
             if entry.state is State.START:
                 entry.move(State.LOADING)
+                entry.since = now
+                return edition
+        return None
+
+    def to_give_up(self) -> Edition | None:
+        """Whose loading is to be ended now, if any is; ``failed`` says that it has."""
+        for edition, entry in self._entries.items():
+            is_wanted = edition in self._wanted
+            if entry.state is State.LOADING and not entry.is_given_up and not is_wanted:
+                entry.is_given_up = True
                 return edition
         return None
 
@@ -197,9 +228,12 @@ class Versions:
         self._entries[edition].move(State.AVAILABLE)
 
     def failed(self, edition: Edition, why: str) -> None:
-        self._entries[edition].move(State.END, why)
+        entry = self._entries[edition]
+        entry.move(State.END, why)
         if edition not in self._wanted:
             del self._entries[edition]
+        elif entry.is_given_up:
+            self._entries[edition] = _Entry()
 
     def dropped(self, edition: Edition) -> None:
         self._entries.pop(edition).move(State.END)

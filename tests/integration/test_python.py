@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -16,8 +17,9 @@ import pytest
 from smls_node import services
 from smls_node.pymodel import StringCodec
 from tests.integration.fleet import ask
+from tests.integration.test_orphans import descendants, runs
 from tests.node.grpc_memory import OIP, stub
-from tests.processes import LOCAL, ROOT, running, until
+from tests.processes import LOCAL, ROOT, Running, running, until
 
 EXAMPLE = ROOT / "examples" / "document-similarity"
 
@@ -172,3 +174,36 @@ def test_content_types_reach_the_class_over_rest_and_grpc(tmp_path: Path) -> Non
                 ).result()
                 (output,) = reply.outputs
                 assert [each.decode() for each in output.contents.bytes_contents] == said
+
+
+HANGS = """
+import ctypes
+import os
+
+class Hangs:
+    def load(self):
+        print(f"hanging in process {os.getpid()}", flush=True)
+        # Called so, it keeps Python's lock: no other thread of its process runs.
+        ctypes.PyDLL(None).sleep(600)
+"""
+
+
+def test_a_load_that_hangs_says_since_when_and_is_ended_by_unloading(tmp_path: Path) -> None:
+    with running("smls-node", *LOCAL, "--models", tmp_path) as node:
+        put(tmp_path / "hangs", HANGS, "Hangs")
+        absent = until(lambda: [each for each in about(node) if each["state"] == "LOADING"])
+        assert datetime.fromisoformat(absent[0]["since"]).tzinfo is UTC
+        left = until(lambda: descendants(node.process.pid))
+        assert ask(f"{node.url}readyz").status == 200
+        unload = f"{node.url}v2/repository/models/hangs/unload"
+        assert ask(unload, method="POST").status == 200
+        assert [each["state"] for each in about(node)] == ["END"]
+        until(lambda: not any(map(runs, left)))
+        assert "its loading is given up" in node.log
+        put(tmp_path / "talks", TALKS.format(word="later"), "Talks")
+        until(lambda: [each["name"] for each in ask(node.url).json["models"]] == ["talks"])
+
+
+def about(node: Running) -> list[dict[str, str]]:
+    """What the node says of the models that do not answer."""
+    return list(ask(node.url).json["absent"])

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -19,6 +20,8 @@ import pytest
 
 import smls
 from smls_node import embedded
+from smls_node.handover import BEAT_SECONDS
+from smls_node.replicas import SILENT_BEATS
 from tests.integration.fleet import (
     THREE,
     Fleet,
@@ -184,6 +187,99 @@ def test_where_no_replica_is_left_the_port_says_so_until_one_is_back(both: Fleet
         # Who has stayed would ask the supervisor for ever: http.client opens another connection.
         until(lambda: is_answered_by_a_replica(stays))
     assert best(classify(node.url, THREE.read_bytes()).json) == "3"
+
+
+def told_of_replicas(node: Running) -> list[str]:
+    return [each["message"] for each in records(node.log) if each["message"].startswith("replica")]
+
+
+def test_a_replica_that_is_stopped_gets_no_connection_until_it_goes_on(both: Fleet) -> None:
+    (node,) = both.nodes
+    frozen = pids(node)["box-1"]
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        hangs = f"replica 1, process {frozen}, hangs or is stopped: it has said nothing for 2 s"
+        until(lambda: any(each.startswith(hangs) for each in told_of_replicas(node)))
+        for _ in range(6):
+            assert ask(f"{node.url}readyz").status == 200
+            assert classify(node.url, THREE.read_bytes()).json["node"] == "box-2"
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+    until(lambda: told_of_replicas(node)[-1] == "replica 1 answers again, and is given connections")
+    assert {ask(node.url).json["node"] for _ in NAMES} == NAMES
+    assert pids(node)["box-1"] == frozen
+
+
+def test_where_all_replicas_are_stopped_the_port_is_not_ready(both: Fleet) -> None:
+    (node,) = both.nodes
+    stopped = pids(node)
+    for pid in stopped.values():
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: told_of_replicas(node)[-1].endswith("0 of 2 are ready"))
+        assert ask(f"{node.url}readyz").status == 503
+        refused = classify(node.url, THREE.read_bytes())
+        assert (refused.status, refused.json["error"]["code"]) == (503, "overloaded")
+    finally:
+        for pid in stopped.values():
+            os.kill(pid, signal.SIGCONT)
+    until(lambda: readiness(node) == 200)
+    assert pids(node) == stopped
+
+
+def test_a_supervisor_that_was_stopped_finds_nobody_silent(both: Fleet) -> None:
+    (node,) = both.nodes
+    told = told_of_replicas(node)
+    node.process.send_signal(signal.SIGSTOP)
+    try:
+        # Long enough for each of them to say more often that it is there than may be missed.
+        waited = time.monotonic() + (SILENT_BEATS + 2) * BEAT_SECONDS
+        until(lambda: time.monotonic() > waited)
+    finally:
+        node.process.send_signal(signal.SIGCONT)
+    assert {ask(node.url).json["node"] for _ in NAMES} == NAMES
+    assert told_of_replicas(node) == told
+
+
+def answered_by(port: int) -> int:
+    """The requests for models that the replica with this port of its own has answered."""
+    text = ask(f"http://127.0.0.1:{port}/metrics").body.decode()
+    return sum(
+        int(float(each.split()[-1]))
+        for each in text.splitlines()
+        if each.startswith("smls_request_seconds_count")
+    )
+
+
+def test_mlservers_parallel_workers_are_replicas_which_share_the_port_of_grpc(
+    digits: Path, tmp_path: Path
+) -> None:
+    grpc = pytest.importorskip("grpc")
+    from tests.integration.test_grpc import black
+    from tests.node.grpc_memory import OIP, stub
+
+    shutil.copytree(digits.parent, tmp_path / "digits")
+    (tmp_path / "settings.json").write_text('{"parallel_workers": 2, "debug": false}')
+    shared, own = free_port(), free_port()
+    ports = ("--replica-ports", own, "--grpc-port", shared)
+    served = ("--models", tmp_path, "--accelerate", "openvino", "--node-name", "box")
+    with running("smls-node", *LOCAL, *ports, *served) as node:
+        assert "starting 2 replicas" in node.log
+        assert {ask(node.url).json["node"] for _ in NAMES} == NAMES
+        # A channel is one connection, which stays with its replica; the system spreads them.
+        for _ in range(64):
+            with grpc.insecure_channel(
+                f"127.0.0.1:{shared}", [("grpc.use_local_subchannel_pool", 1)]
+            ) as channel:
+                before = [answered_by(own), answered_by(own + 1)]
+                for _ in range(3):
+                    assert stub(channel, OIP, "ModelInfer")(black()).result().outputs
+                after = [answered_by(own), answered_by(own + 1)]
+            grown = [new - old for new, old in zip(after, before, strict=True)]
+            assert sorted(grown) == [0, 3]
+            if all(after):
+                break
+        assert all(after)
 
 
 def readiness(node: Running) -> int:

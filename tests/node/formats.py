@@ -14,26 +14,29 @@ from numpy.typing import NDArray
 from smls.tensors import Tensors
 from smls_node.catalogue import Model
 from smls_node.loading import Means, load
-from smls_node.pools import Pools
+from smls_node.pools import Beside, Pools
 from smls_node.runtimes import Runtime
 from smls_node.settings import ModelSettings
 from smls_node.signature import DEFAULT
 
 
-class Here(Pools):
+class Here(Beside):
     """Loads in this process what a node loads beside the one that serves."""
 
-    def load_beside(self, load: Callable[..., Runtime], *given: Any, **named: Any) -> Runtime:
+    def load(
+        self, preloaded: str, load: Callable[..., Runtime], *given: Any, **named: Any
+    ) -> Runtime:
         return load(*given, **named)
 
 
 def means(folder: Path) -> Means:
-    return Means(folder / "findings", Here(), time.monotonic, print)
+    return Means(folder / "findings", Pools(), time.monotonic, print)
 
 
 def opened(path: Path, folder: Path, **settings: Any) -> Model:
     """The model as a node that serves already loads it, which measures nothing."""
-    return load(ModelSettings(path, **settings), means(folder), serving=True)
+    given = means(folder)
+    return load(ModelSettings(path, **settings), given, beside=Here(given.pools))
 
 
 def asked(model: Runtime, inputs: Tensors, signature: str = DEFAULT) -> Tensors:

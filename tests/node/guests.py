@@ -62,6 +62,32 @@ class Adding:
     def unload(self) -> None: ...
 
 
+PRELOAD_FAILS = "SMLS_TEST_PRELOAD_FAILS"
+
+preloaded: list[int] = []
+"""The process that has imported the library, had this one."""
+
+
+def preload() -> None:
+    """As a runtime whose library takes long to be imported, or cannot be."""
+    if PRELOAD_FAILS in os.environ:
+        raise ImportError("there is no such library")
+    preloaded.append(os.getpid())
+
+
+def load_where_preloaded() -> Adding:
+    """Adds the number of the process in which ``preload`` was called."""
+    return Adding(float(preloaded[0]), 0)
+
+
+def load_slowly(path: str) -> Adding:
+    """Hangs until somebody writes to the pipe at ``path``, with Python's lock."""
+    with open(path, "w") as file:
+        file.write("hangs")
+    ctypes.PyDLL(None).sleep(600)
+    return Adding(0.0, 0)
+
+
 def load(more: float = 0.0, weights: int = 0) -> Adding:
     return Adding(more, weights)
 

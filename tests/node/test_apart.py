@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +27,7 @@ from smls_node.batchtime import BatchTime
 from smls_node.joining import Runner
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart, RuntimeApart
+from smls_node.runtimes.forks import Forks, Life, fresh
 from smls_node.settings import Limits
 from smls_node.signature import DEFAULT, Inputs
 from smls_node.worker import Job, Workers
@@ -33,10 +35,21 @@ from tests.node import guests
 from tests.node.guests import DIES, FAILS, HANGS, IS_BROKEN, IS_ODD, MEETS, image
 from tests.processes import environment, until
 
+FORKS = Forks("tests.node.guests")
+
+Begin = Callable[[socket.socket], Life]
+
+
+@pytest.fixture(scope="module", params=[fresh, FORKS.fork], ids=["fresh", "forked"])
+def begin(request: pytest.FixtureRequest) -> Begin:
+    """Either way in which a process begins."""
+    found: Begin = request.param
+    return found
+
 
 @pytest.fixture(scope="module")
-def apart() -> Iterator[Apart]:
-    with closing(Apart("a test wants it")) as apart:
+def apart(begin: Begin) -> Iterator[Apart]:
+    with closing(Apart("a test wants it", begin=begin)) as apart:
         yield apart
 
 
@@ -149,11 +162,13 @@ def test_a_batch_whose_process_dies_fails_whole_and_the_next_one_is_answered(
     assert answers(adding, 1.0) == [11.0]
 
 
-def test_who_comes_while_there_is_no_process_is_told_to_come_back(tmp_path: Path) -> None:
+def test_who_comes_while_there_is_no_process_is_told_to_come_back(
+    tmp_path: Path, begin: Begin
+) -> None:
     # Whoever reads this file waits until somebody writes to it.
     number = tmp_path / "number"
     os.mkfifo(number)
-    with closing(Apart("a test")) as own, ThreadPoolExecutor(1) as pool:
+    with closing(Apart("a test", begin=begin)) as own, ThreadPoolExecutor(1) as pool:
         loading = pool.submit(own.load, guests.load_file, str(number))
         number.write_text("5")
         runtime = loading.result()
@@ -174,8 +189,10 @@ def test_each_start_in_a_row_waits_twice_as_long() -> None:
     assert pauses[-1] == LONGEST_SECONDS
 
 
-def test_what_cannot_be_loaded_is_told_as_it_would_be_here(apart: Apart, tmp_path: Path) -> None:
-    with closing(Apart("a test")) as own:
+def test_what_cannot_be_loaded_is_told_as_it_would_be_here(
+    apart: Apart, tmp_path: Path, begin: Begin
+) -> None:
+    with closing(Apart("a test", begin=begin)) as own:
         with pytest.raises(ModelUnusable, match="nothing: there is no such file"):
             own.load(guests.load_file, str(tmp_path / "nothing"))
         with pytest.raises(ModelUnusable, match="was to be loaded ended with status 7"):
@@ -184,10 +201,10 @@ def test_what_cannot_be_loaded_is_told_as_it_would_be_here(apart: Apart, tmp_pat
         assert sums(own.load(guests.load, 1.0), image(2.0)) == [3.0]
 
 
-def test_models_share_a_process_until_the_last_has_left(tmp_path: Path) -> None:
+def test_models_share_a_process_until_the_last_has_left(tmp_path: Path, begin: Begin) -> None:
     number = tmp_path / "number"
     number.write_text("5")
-    with closing(Apart("a test")) as own:
+    with closing(Apart("a test", begin=begin)) as own:
         first, second = own.load(guests.load), own.load(guests.load_file, str(number))
         assert process_of(first) == process_of(second)
         number.unlink()
@@ -205,9 +222,9 @@ def test_models_share_a_process_until_the_last_has_left(tmp_path: Path) -> None:
         assert sums(own.load(guests.load), image(1.0)) == [1.0]
 
 
-def test_the_weights_are_in_one_process_and_go_with_it() -> None:
+def test_the_weights_are_in_one_process_and_go_with_it(begin: Begin) -> None:
     size = 100_000_000
-    with closing(Apart("a test")) as own:
+    with closing(Apart("a test", begin=begin)) as own:
         before = resident(os.getpid())
         runtime = own.load(guests.load, 0.0, size)
         assert resident(process_of(runtime)) > size
@@ -240,12 +257,12 @@ def test_signals_that_stop_a_node_leave_the_process_to_it(adding: RuntimeApart) 
     assert process_of(adding) == child
 
 
-def test_it_has_no_descriptor_of_ours(adding: RuntimeApart) -> None:
+def test_it_has_no_descriptor_of_ours(adding: RuntimeApart, begin: Begin) -> None:
     reading, writing = os.pipe()
     child = process_of(adding)
     for descriptor in (reading, writing):
         os.set_inheritable(descriptor, True)
-    with closing(Apart("a test")) as own:
+    with closing(Apart("a test", begin=begin)) as own:
         theirs = process_of(own.load(guests.load))
         for process in (child, theirs):
             found = {os.readlink(each) for each in Path(f"/proc/{process}/fd").iterdir()}
@@ -254,24 +271,113 @@ def test_it_has_no_descriptor_of_ours(adding: RuntimeApart) -> None:
     os.close(writing)
 
 
+def forker_of(runtime: RuntimeApart) -> int:
+    """The process that was forked for it."""
+    told = Path(f"/proc/{process_of(runtime)}/stat").read_text()
+    return int(told.rpartition(")")[2].split()[1])
+
+
+def test_forks_share_what_one_process_has_imported_and_it_goes_with_the_last() -> None:
+    forks = Forks("tests.node.guests")
+    with (
+        closing(Apart("one", begin=forks.fork)) as one,
+        closing(Apart("two", begin=forks.fork)) as two,
+    ):
+        first, second = (each.load(guests.load_where_preloaded) for each in (one, two))
+        forker = forker_of(first)
+        assert forker_of(second) == forker
+        assert process_of(first) != process_of(second)
+        assert sums(first, image()) == sums(second, image()) == [float(forker)]
+        first.unload()
+        assert lives(forker)
+        assert sums(second, image()) == [float(forker)]
+        kill(second)
+        last = forker_of(second)
+        assert sums(second, image(1.0)) == [last + 1.0]
+        second.unload()
+        until(lambda: not lives(last))
+
+
+def test_forks_outlive_what_was_forked() -> None:
+    forks = Forks("tests.node.guests")
+    with (
+        closing(Apart("one", begin=forks.fork)) as one,
+        closing(Apart("two", begin=forks.fork)) as two,
+    ):
+        first = one.load(guests.load_where_preloaded)
+        before, process = forker_of(first), process_of(first)
+        os.kill(before, signal.SIGKILL)
+        until(lambda: not lives(before))
+        assert sums(first, image()) == [float(before)]
+        second = two.load(guests.load_where_preloaded)
+        assert forker_of(second) != before
+        with capturedLogs() as logged:
+            kill(first)
+            assert process_of(first) != process
+        assert any("ended, nobody knows how" in str(formatEvent(each)) for each in logged)
+        assert forker_of(first) == forker_of(second)
+
+
+def test_where_the_library_cannot_be_imported_who_loads_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(guests.PRELOAD_FAILS, "1")
+    with closing(Apart("a test", begin=Forks("tests.node.guests").fork)) as own:
+        assert sums(own.load(guests.load), image(1.0)) == [1.0]
+        with pytest.raises(IndexError):
+            own.load(guests.load_where_preloaded)
+
+
+def test_where_nothing_can_be_forked_who_loads_is_told() -> None:
+    own = Apart("a test", begin=Forks("tests.node.nothing").fork)
+    with closing(own), pytest.raises(ModelUnusable, match="to be loaded ended with status 1"):
+        own.load(guests.load)
+
+
+def test_a_load_that_hangs_is_ended_by_closing(begin: Begin, tmp_path: Path) -> None:
+    """Also where it lets no other thread of its process run."""
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    own = Apart("a test", begin=begin)
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(own.load, guests.load_slowly, str(told))
+        assert told.read_text() == "hangs"
+        own.close()
+        with pytest.raises(ModelUnusable, match="was killed by SIGKILL"):
+            loading.result(60)
+
+
+def test_what_is_closed_before_it_is_born_is_not_born() -> None:
+    for _ in range(20):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            life = FORKS.fork(theirs)
+        life.kill()
+        life.let_go()
+        assert life.wait() == -signal.SIGKILL
+
+
 OWNER = """
 import sys
 from tests.node import guests
 from smls_node.joining import Runner
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart
-runtime = Apart("a test").load(guests.load)
+from smls_node.runtimes.forks import Forks, fresh
+begin = Forks("tests.node.guests").fork if sys.argv[2:] else fresh
+runtime = Apart("a test", begin=begin).load(guests.load)
 print(runtime.process.split()[1], flush=True)
 runtime.infer({"x": guests.image(float(sys.argv[1]))[None]}, "serving_default", {})
 sys.stdin.read()
 """
 
 
+@pytest.mark.parametrize("forked", [(), ("forked",)], ids=["fresh", "forked"])
 @pytest.mark.parametrize("first", [0.0, HANGS])
-def test_it_ends_with_its_node_however_that_ends(first: float) -> None:
-    """Also while its model hangs and lets no other thread run."""
+def test_it_ends_with_its_node_however_that_ends(first: float, forked: tuple[str, ...]) -> None:
+    """Also while its model hangs and lets no other thread run; and so does what was forked."""
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(first)],
+        [sys.executable, "-c", OWNER, str(first), *forked],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment(),
@@ -280,12 +386,14 @@ def test_it_ends_with_its_node_however_that_ends(first: float) -> None:
         assert owner.stdout is not None
         child = int(owner.stdout.readline())
         assert lives(child)
+        left = [child, *children(owner.pid)]
+        assert len(left) == 2
         if first == HANGS:
             # In the C library's sleep, with Python's lock.
             until(lambda: "clock_nanosleep" in sleeping_in(child))
         owner.kill()
         begun = time.monotonic()
-        until(lambda: not lives(child) or state(child) == "Z")
+        until(lambda: not any(lives(each) and state(each) != "Z" for each in left))
         assert time.monotonic() - begun < 60
 
 
@@ -295,6 +403,13 @@ def sleeping_in(process: int) -> list[str]:
     for task in Path(f"/proc/{process}/task").iterdir():
         number = (task / "syscall").read_text().split()[0]
         found.append({"230": "clock_nanosleep", "115": "clock_nanosleep"}.get(number, number))
+    return found
+
+
+def children(process: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        found += map(int, (task / "children").read_text().split())
     return found
 
 

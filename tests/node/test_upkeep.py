@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from smls.errors import BadRequest, ModelNotFound, ModelUnusable, Overloaded
@@ -20,7 +22,13 @@ from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Catalogue, Model
 from smls_node.repository import Source
 from smls_node.settings import Limits, ModelSettings
-from smls_node.upkeep import LOOK_SECONDS, Upkeep
+from smls_node.upkeep import (
+    LEAVING_SECONDS,
+    LOOK_SECONDS,
+    PATIENCE_SECONDS,
+    STARTING_PATIENCE_SECONDS,
+    Upkeep,
+)
 from tests.node.memory import Brightness, model
 
 
@@ -44,6 +52,24 @@ class Inline(Clock):
             on_result(True, result)
 
 
+class Hanging(Inline):
+    """Threads of which one may hang: what it should do is done when it is ``let_go``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hangs = False
+        self.let_go: Callable[[], None] = lambda: None
+
+    def callInThreadWithCallback(
+        self, on_result: Callable[..., Any], call: Callable[..., Any], *given: Any, **named: Any
+    ) -> None:
+        do = partial(super().callInThreadWithCallback, on_result, call, *given, **named)
+        if self.hangs:
+            self.hangs, self.let_go = False, do
+        else:
+            do()
+
+
 class Unloaded(Brightness):
     """A model that notes whether it was unloaded."""
 
@@ -59,7 +85,9 @@ class Kept:
     def __init__(self, folder: Path) -> None:
         self.models = folder / "models"
         self.models.mkdir()
-        self.reactor = Inline()
+        self.reactor = Hanging()
+        self.threads = Hanging()
+        self.given_up: Future[None] = Future()
         self.catalogue = Catalogue()
         self.loads: list[tuple[str, str | None]] = []
         self.changes = 0
@@ -73,9 +101,11 @@ class Kept:
             serve=self.catalogue.add,
             changed=self.change,
             drain_seconds=0.01,
+            threads=self.threads,
         )
 
-    def load(self, settings: ModelSettings, served: Model | None) -> Model:
+    def load(self, settings: ModelSettings, served: Model | None, given_up: Future[None]) -> Model:
+        self.given_up = given_up
         self.loads.append((settings.version, served and served.version))
         self.during(settings)
         named = model(str(settings.name), settings.version, Unloaded())
@@ -318,3 +348,89 @@ def test_who_waits_while_the_node_stops_is_told(kept: Kept) -> None:
     asked = kept.upkeep.load("x")
     kept.upkeep.stop()
     assert isinstance(outcome(asked), Overloaded)
+
+
+def test_a_load_that_hangs_is_told_of_and_holds_up_nobody_for_long(kept: Kept) -> None:
+    kept.start()
+    kept.threads.hangs = True
+    kept.put("1", "hanging")
+    kept.look(2)
+    begun = kept.reactor.seconds()
+    kept.put("2", "other")
+    kept.look(2)
+    assert kept.states == {"1": "LOADING", "2": "START"}
+    (standing,) = [each for each in kept.catalogue.absent if each.name == "hanging"]
+    assert standing.since == begun
+    with capturedLogs() as events:
+        kept.look(int(2 * PATIENCE_SECONDS))
+    assert kept.states == {"1": "LOADING", "2": "AVAILABLE"}
+    (told,) = [formatEvent(each) for each in events if "still loading" in each["log_format"]]
+    assert told.startswith("model hanging version 1 is still loading after 30 s; others are")
+
+
+def test_a_load_that_hangs_is_ended_by_unloading_it(kept: Kept) -> None:
+    kept.start()
+    kept.threads.hangs = True
+    kept.put("1")
+    kept.look(2)
+    loading, unloading = kept.upkeep.load("m"), kept.upkeep.unload("m")
+    assert not unloading.called
+
+    def fail(settings: ModelSettings) -> None:
+        raise ModelUnusable("killed")
+
+    kept.during = fail
+    with capturedLogs() as events:
+        kept.threads.let_go()
+    assert kept.given_up.done()
+    assert outcome(unloading) is None
+    assert isinstance(outcome(loading), Overloaded)
+    assert not any("cannot be served" in each["log_format"] for each in events)
+    assert kept.states == {"1": "END"}
+    kept.during = lambda settings: None
+    assert outcome(kept.upkeep.load("m")) is None
+    assert kept.states == {"1": "AVAILABLE"}
+
+
+def test_a_load_that_nothing_ends_is_left_behind_and_what_comes_of_it_is_given_back(
+    kept: Kept,
+) -> None:
+    kept.start()
+    kept.threads.hangs = True
+    kept.put("1")
+    kept.look(2)
+    unloading = kept.upkeep.unload("m")
+    with capturedLogs() as events:
+        kept.reactor.advance(LEAVING_SECONDS)
+    assert outcome(unloading) is None
+    assert any("is left behind with its thread" in each["log_format"] for each in events)
+    assert outcome(kept.upkeep.load("m")) is None
+    there = kept.catalogue.find("m")
+    kept.threads.let_go()
+    assert kept.catalogue.find("m") is there
+    assert kept.states == {"1": "AVAILABLE"}
+
+
+def test_a_load_that_hangs_at_the_start_keeps_the_node_from_being_ready_for_a_while(
+    kept: Kept,
+) -> None:
+    kept.threads.hangs = True
+    kept.put("1", "hanging")
+    kept.put("2", "other")
+    ready = kept.start()
+    kept.look(int(STARTING_PATIENCE_SECONDS) - 1)
+    assert (ready, kept.states) == ([], {"1": "LOADING", "2": "START"})
+    kept.look()
+    assert (ready, kept.states) == ([None], {"1": "LOADING", "2": "AVAILABLE"})
+
+
+def test_a_first_look_that_takes_long_does_not_make_an_empty_node_ready(kept: Kept) -> None:
+    kept.put("1")
+    kept.reactor.hangs = True
+    ready: list[None] = []
+    kept.upkeep.start().addCallback(ready.append)
+    kept.look(5)
+    assert (ready, kept.states) == ([], {})
+    kept.reactor.let_go()
+    kept.look(2)
+    assert (ready, kept.states) == ([None], {"1": "AVAILABLE"})

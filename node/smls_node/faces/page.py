@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -16,6 +17,7 @@ from smls_node.serving import Serving
 from smls_node.tables import TableTask
 from smls_node.tasks import ImageTask
 from smls_node.texts import TextTask
+from smls_node.versions import Standing, State
 
 
 def add_routes(app: Any, serving: Serving, version: str) -> None:
@@ -45,7 +47,7 @@ def describe(serving: Serving, version: str) -> dict[str, Any]:
         "program": f"smls-node {version}",
         "phase": serving.phase.value,
         "models": [_model(serving, model) for model in serving.catalogue.models],
-        "absent": [asdict(each) for each in serving.catalogue.absent],
+        "absent": [_absent(each) for each in serving.catalogue.absent],
     }
 
 
@@ -61,7 +63,8 @@ def page(status: dict[str, Any], forms: str) -> str:
         for model in status["models"]
     ) + "".join(
         f"<tr><td>{escape(each['name'])}</td><td>{escape(each['version'])}</td>"
-        f'<td colspan="2"><em>{escape(each["state"])}</em> {escape(each["why"])}</td></tr>'
+        f'<td colspan="2"><em>{escape(each["state"])}</em> {escape(_since(each))}'
+        f"{escape(each['why'])}</td></tr>"
         for each in status["absent"]
     )
     return _PAGE.format(
@@ -72,6 +75,17 @@ def page(status: dict[str, Any], forms: str) -> str:
         forms=forms,
         script=SCRIPT,
     )
+
+
+def _absent(standing: Standing) -> dict[str, Any]:
+    """``since`` is the time at which its loading began, as ISO 8601 has it, while it is loaded."""
+    is_loading = standing.state is State.LOADING
+    since = datetime.fromtimestamp(standing.since, UTC).isoformat("T", "seconds")
+    return {**asdict(standing), "since": since if is_loading else ""}
+
+
+def _since(absent: dict[str, Any]) -> str:
+    return f"since {absent['since']} " if absent["since"] else ""
 
 
 def _model(serving: Serving, model: Model) -> dict[str, Any]:

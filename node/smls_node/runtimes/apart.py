@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from smls.tensors import Tensors
 from smls_node.backoff import Backoff
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.channel import Closed
+from smls_node.runtimes.forks import Life, fresh
 from smls_node.runtimes.process import Process
 from smls_node.signature import Signature
 
@@ -79,7 +81,8 @@ class RuntimeApart:
 class Apart:
     """A process of its own for some runtimes. ``why`` says for people what it is for.
 
-    Where ``in_background``, others go before what is loaded. ``seconds`` reads a monotonic clock.
+    Where ``in_background``, others go before what is loaded. ``begin`` begins the process, and
+    ``seconds`` reads a monotonic clock.
     Every method may be called in any thread, and blocks.
     """
 
@@ -91,9 +94,11 @@ class Apart:
         seconds: Callable[[], float] = time.monotonic,
         *,
         in_background: bool = False,
+        begin: Callable[[socket.socket], Life] = fresh,
     ) -> None:
         self._why = why
         self._in_background = in_background
+        self._begin = begin
         self._seconds = seconds
         self._numbers = itertools.count()
         self._runtimes: list[RuntimeApart] = []
@@ -116,6 +121,7 @@ class Apart:
             process = self._serving or self._start()
             try:
                 self._load(runtime, process)
+                self._runtimes.append(runtime)
             except Closed:
                 raise ModelUnusable(
                     f"the process in which the model was to be loaded {process.how_it_ended()}"
@@ -163,8 +169,12 @@ class Apart:
 
     def unload(self, runtime: RuntimeApart) -> None:
         """Frees ``runtime``."""
+        self._runtimes.remove(runtime)
+        process = self._process
+        if process is not None and self._serving is None and not self._runtimes:
+            # It may hang where it is loaded again.
+            process.end()
         with self._changing:
-            self._runtimes.remove(runtime)
             if self._serving is not None:
                 # Where the process dies, it is freed even so: the next one starts without it.
                 with contextlib.suppress(Closed):
@@ -183,12 +193,10 @@ class Apart:
         runtime.signatures, runtime.example = process.ask(
             "load", runtime.number, runtime.how, self._in_background
         )
-        if runtime not in self._runtimes:
-            self._runtimes.append(runtime)
 
     def _start(self) -> Process:
         """Starts a process and loads in it what was there before."""
-        process = self._process = Process(self._seconds(), self._ended)
+        process = self._process = Process(self._seconds(), self._ended, self._begin)
         if self._closed.is_set():
             process.end()
         for runtime in self._runtimes:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The program of a process apart: loads runtimes and runs them for the node that has started it.
 
-``python -m smls_node.runtimes.guest DESCRIPTOR`` gets over that socket the ends of channels, and
-serves each in a thread of its own. It ends when the node does, however that ends: its standard
-input is a pipe that nobody else holds, and the kernel kills it when the pipe closes. The signals
-that ask a node to stop are ignored here, since the node answers what it has before it stops.
+``python -m smls_node.runtimes.guest DESCRIPTOR``, or a fork (``forker``), gets over that socket
+the ends of channels, and serves each in a thread of its own. It ends when the node does, however
+that ends: its standard input is a pipe that nobody else holds, and the kernel kills it when the
+pipe closes. The signals that ask a node to stop are ignored here, since the node answers what it
+has before it stops.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from smls.errors import SmlsError
 from smls_node import machine
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.channel import Channel, Closed
+
+T = TypeVar("T")
 
 NICE = 5
 """Leaves a quarter of a core that others want too: a load on a busy node goes on, and is hardly
@@ -39,9 +42,11 @@ class Guests:
     def __init__(self) -> None:
         self._runtimes: dict[int, Runtime] = {}
 
-    def load(self, number: int, how: Callable[[], Runtime], in_background: bool) -> tuple[Any, Any]:
+    def load(
+        self, number: int, how: Callable[[], Runtime], is_in_background: bool
+    ) -> tuple[Any, Any]:
         """Loads a runtime; its signatures and its example."""
-        runtime = self._runtimes[number] = _in_background(how) if in_background else how()
+        runtime = self._runtimes[number] = in_background(how) if is_in_background else how()
         # What loading leaves never dies; a full collection would look at all of it.
         gc.collect()
         gc.freeze()
@@ -54,6 +59,9 @@ class Guests:
         runtime = self._runtimes.pop(number, None)
         if runtime is not None:
             runtime.unload()
+        if not self._runtimes:
+            # The process ends, and takes along what was in it.
+            return
         gc.unfreeze()
         gc.collect()
         gc.freeze()
@@ -76,11 +84,11 @@ class Guests:
             return False, portable(error)
 
 
-def _in_background(how: Callable[[], Runtime]) -> Runtime:
+def in_background(how: Callable[[], T]) -> T:
     """What ``how`` gives, in a thread that others go before. Nobody may raise a thread's
     priority again, so it is a thread for this alone."""
 
-    def work() -> Runtime:
+    def work() -> T:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         return how()
 
@@ -103,13 +111,15 @@ def portable(error: BaseException) -> Exception:
     return told
 
 
-def main() -> None:
-    """Serves until the node is gone."""
+def leave_signals_to_the_node() -> None:
+    """Ignores those that ask a node to stop."""
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_IGN)
+
+
+def live(control: socket.socket) -> None:
+    """Serves what comes over ``control`` until the node is gone; the process ends then."""
     machine.end_with(sys.stdin.fileno())
-    control = socket.socket(fileno=int(sys.argv[1]))
-    control.set_inheritable(False)
     guests = Guests()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The process is killed in the end, and what a model has printed is to be seen.
@@ -121,6 +131,14 @@ def main() -> None:
             os._exit(0)
         channel = Channel(socket.socket(fileno=ends[0]), ends[1])
         threading.Thread(target=guests.serve, args=(channel,), daemon=True).start()
+
+
+def main() -> None:
+    """Serves until the node is gone."""
+    leave_signals_to_the_node()
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    live(control)
 
 
 if __name__ == "__main__":

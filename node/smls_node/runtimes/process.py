@@ -6,39 +6,39 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from smls_node import machine
 from smls_node.runtimes.channel import Channel, Closed
+from smls_node.runtimes.forks import Life
 
 
 class Process:
-    """One life of a process apart. ``started`` is when it began, by the clock of its owner."""
+    """One life of a process apart. ``started`` is when it began, by the clock of its owner;
+    ``begin`` begins it (``forks``)."""
 
-    def __init__(self, started: float, on_end: Callable[[Process], None]) -> None:
+    def __init__(
+        self,
+        started: float,
+        on_end: Callable[[Process], None],
+        begin: Callable[[socket.socket], Life],
+    ) -> None:
         self.started = started
         ours, theirs = socket.socketpair()
         self._control = ours
         self._kills = machine.memory_kills()
+        self._status: int | None = None
         with theirs:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", "smls_node.runtimes.guest", str(theirs.fileno())],
-                stdin=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
-                # What a terminal sends to the node's group is the node's alone.
-                process_group=0,
-            )
+            self._life = begin(theirs)
         self._idle: list[Channel] = []
         self._gone = threading.Event()
         threading.Thread(target=self._wait, args=(on_end,), daemon=True).start()
 
     @property
     def id(self) -> int:
-        return self._popen.pid
+        return self._life.id
 
     def ask(self, *question: Any) -> Any:
         """The answer, or the error that it is. Several threads may ask at once.
@@ -67,16 +67,15 @@ class Process:
         """Waits for the end, which has begun, and says how it was, as what follows a subject."""
         if not self._gone.wait(1.0):
             # It lives on and has closed a channel: nothing more can be said to it.
-            self._popen.kill()
+            self._life.kill()
             self._gone.wait()
-        return machine.told_end(self._popen.returncode, self._kills, machine.memory_kills())
+        return machine.told_end(self._status, self._kills, machine.memory_kills())
 
     def end(self) -> None:
         """Ends the process; it is gone on return."""
-        assert self._popen.stdin is not None
-        self._popen.stdin.close()
+        self._life.let_go()
         if not self._gone.wait(1.0):
-            self._popen.kill()
+            self._life.kill()
             self._gone.wait()
 
     def _open(self) -> Channel:
@@ -92,10 +91,9 @@ class Process:
         return Channel(ours, memory)
 
     def _wait(self, on_end: Callable[[Process], None]) -> None:
-        self._popen.wait()
+        self._status = self._life.wait()
         self._gone.set()
-        assert self._popen.stdin is not None
-        self._popen.stdin.close()
+        self._life.let_go()
         self._control.close()
         self._close_idle()
         on_end(self)

@@ -7,6 +7,7 @@ pickle runs whatever code its author has put into it.
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -87,6 +88,12 @@ class Estimator:
 
             return pandas.DataFrame(rows, columns=list(self._columns))
         return rows
+
+
+def preload() -> None:
+    """Imports scikit-learn and what reads its files, which takes a second, and nothing more."""
+    for name in ("sklearn.ensemble", "skops.io"):
+        importlib.import_module(name)
 
 
 def load(settings: ModelSettings, *, operator_threads: int = 0, runs: int = 1) -> Estimator:
