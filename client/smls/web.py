@@ -28,6 +28,7 @@ STATUS = {
     "too_large": 413,
     "bad_image": 415,
     "not_an_image": 415,
+    "unsupported_encoding": 415,
     "broken_image": 422,
     "internal": 500,
     "unsupported": 501,
@@ -234,10 +235,11 @@ def is_gzip(head: Head) -> bool:
 
 
 def encoding_error(head: Head) -> Answer | None:
-    """What is wrong with how the request's body is encoded."""
+    """What is wrong with how the request's body is encoded (RFC 9110, 15.5.16)."""
     if _encoding(head) in ("", "identity") or is_gzip(head):
         return None
-    return error_answer("bad_request", f"Content-Encoding: got {_encoding(head)!r}, wanted gzip")
+    problem = f"Content-Encoding: got {_encoding(head)!r}, wanted gzip"
+    return error_answer("unsupported_encoding", problem, (("Accept-Encoding", "gzip"),))
 
 
 def _encoding(head: Head) -> str:

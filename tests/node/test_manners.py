@@ -74,9 +74,12 @@ def test_a_gzip_file_that_is_wrong_or_a_bomb_is_told() -> None:
         assert "gzip" in reply.json["error"]
     reply = served.request("POST", PREDICT, b"x", Content_Encoding="br")
     assert (reply.status, reply.json) == (
-        400,
+        415,
         {"error": "Content-Encoding: got 'br', wanted gzip"},
     )
+    assert reply.headers["Accept-Encoding"] == "gzip"
+    reply = served.request("POST", "/classify", b"x", Content_Encoding="gzip, gzip")
+    assert (reply.status, reply.code) == (415, "unsupported_encoding")
     assert served.request("POST", PREDICT, b'{"instances": [1.0]}').status == 200
     assert not served.site.in_flight
 

@@ -65,7 +65,7 @@ _IMAGE = {
     "image/*": {"type": "string", "format": "binary"},
 }
 _VALUES = {JSON: {}, "application/x-www-form-urlencoded": json_schema(message=TEXT)}
-_IMAGE_ERRORS = ("400", "404", "413", "415", "422", "500", "503", "504")
+_IMAGE_ERRORS = ("400", "404", "422", "500", "503", "504")
 _FOUND = {JSON: {"type": ["object", "array"]}}
 
 
@@ -101,7 +101,7 @@ def _infer() -> dict[str, Any]:
         body={JSON: _REQUEST, BYTES: {}},
         answer={JSON: _ANSWER, BYTES: {}},
         headers={LENGTH_HEADER: {"type": "integer", "minimum": 0}} | _TIMEOUT,
-        errors=("400", "404", "413", "500", "501", "503", "504"),
+        errors=("400", "404", "500", "501", "503", "504"),
     )
 
 
@@ -112,7 +112,7 @@ def _embed() -> dict[str, Any]:
         answer={JSON: {"type": "array"}},
         query=dict.fromkeys(("model", "version", "label"), TEXT),
         headers=_TIMEOUT,
-        errors=("400", "404", "413", "500", "503", "504"),
+        errors=("400", "404", "500", "503", "504"),
     )
 
 
@@ -124,12 +124,12 @@ def _verb(verb: str) -> dict[str, Any]:
         body={JSON: columns if verb == "predict" else examples},
         answer={JSON: ANY},
         headers=_TIMEOUT,
-        errors=("400", "404", "413", "500", "503", "504"),
+        errors=("400", "404", "500", "503", "504"),
     )
 
 
 def _control(summary: str) -> dict[str, Any]:
-    body, errors = {JSON: ANY}, ("400", "404", "413", "500", "501", "503")
+    body, errors = {JSON: ANY}, ("400", "404", "500", "501", "503")
     return operation(summary, body=body, required=False, answer={}, errors=errors)
 
 
@@ -187,7 +187,7 @@ OIP = {
             body={JSON: json_schema(ready=FLAG)},
             required=False,
             answer={JSON: _INDEX},
-            errors=("400", "413", "503"),
+            errors=("400", "503"),
         )
     },
     "/v2/repository/models/{name}/load": {"post": _control("Load a model, or load it anew")},

@@ -15,13 +15,15 @@ ERRORS = {
     "400": "The request is malformed.",
     "404": "There is no such model, version or path.",
     "413": "The body has more bytes than are allowed.",
-    "415": "What was sent is no image.",
+    "415": "What was sent is no image, or in a Content-Encoding that is not gzip.",
     "422": "The image is broken.",
     "500": "A fault of the node, which its log has.",
     "501": "A part of the protocol that is not served here.",
     "503": "Loading, draining or too busy; Retry-After says when to come back.",
     "504": "The deadline came first.",
 }
+
+_OF_BODIES = ("413", "415")
 
 Operation = dict[str, Any]
 
@@ -37,18 +39,20 @@ def operation(
     errors: tuple[str, ...] = (),
 ) -> Operation:
     """What a path does for one method. ``body`` and ``answer`` are schemas by content type,
-    ``query`` and ``headers`` schemas by name, ``errors`` statuses of ``ERRORS``."""
+    ``query`` and ``headers`` schemas by name, ``errors`` statuses of ``ERRORS``; any body may
+    have too many bytes, or be encoded as nobody here can read it."""
     named = [("query", query or {}), ("header", headers or {})]
     parameters = [
         {"name": name, "in": place, "schema": dict(schema)}
         for place, schemas in named
         for name, schema in schemas.items()
     ]
+    every = sorted({*errors, *(_OF_BODIES if body is not None else ())})
     told: Operation = {
         "summary": summary,
         "parameters": parameters,
         "responses": {"200": {"description": "The answer.", "content": _content(answer or {})}}
-        | {status: {"description": ERRORS[status]} for status in errors},
+        | {status: {"description": ERRORS[status]} for status in every},
     }
     if body is not None:
         told["requestBody"] = {"required": required, "content": _content(body)}
