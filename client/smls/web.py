@@ -44,6 +44,15 @@ STATUS = {
 PREFLIGHT_SECONDS = 600
 """How long a browser may remember what it was allowed."""
 
+EXPOSED = (
+    "Server-Timing",
+    "Endpoint-Load-Metrics",
+    "Retry-After",
+    "Inference-Header-Content-Length",
+)
+"""The headers that pages of other origins may read. Without the last, none could tell where the
+bytes of an answer begin."""
+
 log = Logger(namespace="smls.web")
 
 
@@ -263,7 +272,7 @@ def cors_headers(origins: Collection[str], head: Head) -> tuple[tuple[str, str],
         return tuple(found)
     found += [
         ("Access-Control-Allow-Origin", "*" if "*" in origins else origin),
-        ("Access-Control-Expose-Headers", "Server-Timing, Endpoint-Load-Metrics, Retry-After"),
+        ("Access-Control-Expose-Headers", ", ".join(EXPOSED)),
     ]
     method = head.headers.getRawHeaders("access-control-request-method", [""])[-1]
     if head.method == "OPTIONS" and method:
