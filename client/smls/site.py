@@ -61,6 +61,7 @@ class LimitedSite(Site):
     ``body_for`` makes what a body is written to as it arrives, a ``BytesIO`` where left out.
     ``voice`` tells the errors that no face tells. ``answered`` is told the status and the seconds
     of each answer. ``origins`` are those of the web pages that may read answers (CORS).
+    ``request_class`` makes the requests.
     Form bodies are left to the faces: Twisted's own form parsing blocks the reactor.
     """
 
@@ -78,12 +79,13 @@ class LimitedSite(Site):
         voice: Voice = as_it_is,
         answered: Callable[[int, float], object] = lambda status, seconds: None,
         origins: Collection[str] = (),
+        request_class: type[LimitedRequest] = LimitedRequest,
         idle_seconds: float = IDLE_SECONDS,
         max_arriving: int = MAX_ARRIVING,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             resource,
-            requestFactory=LimitedRequest,
+            requestFactory=request_class,
             parsePOSTFormSubmission=False,
             timeout=idle_seconds,
             reactor=clock,

@@ -76,9 +76,8 @@ def make_site(
         voice=voice,
         answered=traffic.answered,
         origins=origins,
+        request_class=TimedRequest,
     )
-    # Twisted's stubs take the first class that they see for the only one.
-    site.requestFactory = TimedRequest  # type: ignore[assignment]
     return site
 
 
