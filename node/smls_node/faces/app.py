@@ -49,7 +49,7 @@ def make_site(
     natural.add_routes(app, serving, terms)
     health.add_routes(app, serving)
     oip.add_routes(app, serving, terms, version)
-    docs.add_routes(app, version)
+    docs.add_routes(app, serving, terms, version)
     page.add_routes(app, serving, version)
     tfserving.add_routes(app, serving, terms)
     traffic = Traffic()

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from smls.site import LimitedRequest
 from smls.web import Answer, json_answer
 from smls_node.faces import described
 from smls_node.faces.description import openapi
+from smls_node.faces.examples import with_examples
+from smls_node.faces.terms import Terms
+from smls_node.serving import Serving
 
 
-def add_routes(app: Any, version: str) -> None:
+def add_routes(app: Any, serving: Serving, terms: Terms, version: str) -> None:
     """Adds the two calls to the Klein application; ``version`` is the program's."""
     faces = described.FORMS, described.OIP, described.TFSERVING, described.METRICS
-    description = json_answer(openapi(version, *faces))
+    description = openapi(version, *faces)
     page = Answer(200, _PAGE.encode(), "text/html; charset=utf-8")
 
     @app.route("/v2/docs", methods=["GET"])  # type: ignore[untyped-decorator]
@@ -22,12 +27,17 @@ def add_routes(app: Any, version: str) -> None:
         return page.write_to(request)
 
     @app.route("/v2/docs/openapi.json", methods=["GET"])  # type: ignore[untyped-decorator]
-    def as_openapi(request: LimitedRequest) -> bytes:
-        return description.write_to(request)
+    def as_openapi(request: LimitedRequest) -> Deferred[bytes]:
+        # An image of zeros is hundreds of kilobytes, and there may be many models of images.
+        names = dict.fromkeys(model.name for model in serving.catalogue.models)
+        models = {name: serving.catalogue.find(name) for name in names}
+        answer = terms.in_thread(lambda: json_answer(with_examples(description, models)))
+        return answer.addCallback(lambda answer: terms.told(request, answer))
 
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>smls node: calls</title>
+<link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width">
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 3rem auto; padding: 0 1rem;
@@ -61,7 +71,10 @@ function example(schema) {
   return {integer: 1, number: 1, boolean: true}[schema.type] ?? "";
 }
 
-function call(path, method, operation) {
+const shown = value => JSON.stringify(value, null, 1).replace(
+  /\\[[^\\[\\]{}"]*\\]/g, numbers => numbers.replace(/\\s+/g, " "));
+
+function call(path, method, operation, components) {
   const box = add(document.getElementById("calls"), "details");
   const head = add(box, "summary");
   add(head, "code", method.toUpperCase() + " " + path);
@@ -69,7 +82,13 @@ function call(path, method, operation) {
   const form = add(box, "form"), fields = [];
   for (const parameter of operation.parameters) {
     const label = add(form, "label", parameter.name + " ");
-    const field = add(label, "input", "", {required: !!parameter.required});
+    const values = Object.values(parameter.examples || {}).map(each => each.value);
+    const field = add(label, "input", "", {required: !!parameter.required, value: values[0] ?? ""});
+    if (values.length) {
+      const list = add(label, "datalist", "", {id: path + " " + parameter.name});
+      for (const value of new Set(values)) add(list, "option", "", {value});
+      field.setAttribute("list", list.id);
+    }
     add(label, "small", " " + parameter.in);
     fields.push([parameter, field]);
   }
@@ -79,7 +98,19 @@ function call(path, method, operation) {
     kind = add(add(form, "label", "body as "), "select");
     for (const each of kinds) add(kind, "option", each);
     const json = operation.requestBody.content["application/json"];
-    if (json) text = add(form, "textarea", JSON.stringify(example(json.schema), null, 1));
+    if (json) {
+      text = add(form, "textarea");
+      const model = fields.find(([{name}]) => name === "name")?.[1];
+      const fill = () => {
+        const own = json.examples?.[model?.value]?.$ref.split("/").pop();
+        text.value = shown(own ? components.examples[own].value : example(json.schema));
+        for (const [{name, examples}, field] of fields)
+          if (name === "number") field.value = examples?.[model.value]?.value ?? field.value;
+      };
+      model?.addEventListener("change", fill);
+      // An image of zeros is long: it is written where it is looked at.
+      box.addEventListener("toggle", fill, {once: true});
+    }
     file = add(add(form, "label", "or a file "), "input", "", {type: "file"});
   }
   add(form, "button", "Try it");
@@ -113,9 +144,10 @@ function call(path, method, operation) {
   };
 }
 
-fetch("/v2/docs/openapi.json").then(reply => reply.json()).then(({paths}) => {
+fetch("/v2/docs/openapi.json").then(reply => reply.json()).then(({paths, components}) => {
   for (const [path, methods] of Object.entries(paths))
-    for (const [method, operation] of Object.entries(methods)) call(path, method, operation);
+    for (const [method, operation] of Object.entries(methods))
+      call(path, method, operation, components);
 });
 </script>
 </html>
