@@ -3,6 +3,9 @@
 
 One request of FP32 [32, 224, 224, 3] after the other, as bytes and as JSON, to a model that takes
 means and no more: TensorFlow's here, numpy's there. The servers take turns.
+
+With ``--health``: what ``/healthz`` of our node sees meanwhile, while one JSON request follows the
+other.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,10 +36,87 @@ SHAPE = (32, 224, 224, 3)
 OURS = Path(__file__).with_name("tensors_mlserver")
 START_SECONDS = 60.0
 
+INFER = "/v2/models/averages/infer"
+PREDICT = "/v1/models/averages:predict"
+JSON = "application/json"
+
 Ask = Callable[[bytes, dict[str, str]], tuple[int, bytes]]
 
 
+HEALTH_ROWS = (16, 2)
+HEALTH_SECONDS = 5.0
+HEALTH_PAUSE_SECONDS = 0.005
+
+
 def main() -> None:
+    if "--health" in sys.argv[1:]:
+        health()
+    else:
+        beside_mlserver()
+
+
+def health() -> None:
+    """Seconds of ``/healthz`` while the node reads JSON tensors, and while it has nothing to do."""
+    options = ("--operator-threads", "1", "--runs", "2", "--max-upload", "200M")
+    with running("smls-node", *LOCAL, *options, *graph(SHAPE[1])) as node:
+        print(f"nothing else: {_told(_healthy(node.address, lambda: None))}", flush=True)
+        for rows in HEALTH_ROWS:
+            images = np.random.default_rng(0).random((rows, *SHAPE[1:]), np.float32)
+            item = {"name": "input", "datatype": "FP32", "shape": list(images.shape)}
+            forms = {
+                "V2, flat": (INFER, {"inputs": [{**item, "data": images.reshape(-1).tolist()}]}),
+                "V2, nested": (INFER, {"inputs": [{**item, "data": images.tolist()}]}),
+                "instances": (PREDICT, {"instances": images.tolist()}),
+            }
+            for form, (path, value) in forms.items():
+                body = json.dumps(value).encode()
+                seconds: list[float] = []
+
+                def call(path: str = path, body: bytes = body, into: list[float] = seconds) -> None:
+                    begun = time.perf_counter()
+                    status, answer = _post(node.address, path, body, {"Content-Type": JSON})
+                    if status != 200:
+                        raise RuntimeError(f"{path}: {status} {answer[:200]!r}")
+                    into.append(time.perf_counter() - begun)
+
+                told = _told(_healthy(node.address, call))
+                took = f"{len(seconds)} requests of {1000 * statistics.median(seconds):.0f} ms"
+                print(f"{form} ({len(body) / 1e6:.1f} MB), {took}: {told}", flush=True)
+
+
+def _healthy(address: str, call: Callable[[], None]) -> list[float]:
+    """The seconds of each ``/healthz`` while ``call`` is made again and again."""
+    stopping = threading.Event()
+
+    def calls() -> None:
+        while not stopping.wait(0.001):
+            call()
+
+    thread = threading.Thread(target=calls)
+    thread.start()
+    connection = http.client.HTTPConnection(address, timeout=60)
+    found = []
+    try:
+        end = time.perf_counter() + HEALTH_SECONDS
+        while (begun := time.perf_counter()) < end:
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+            found.append(time.perf_counter() - begun)
+            time.sleep(HEALTH_PAUSE_SECONDS)
+    finally:
+        stopping.set()
+        thread.join()
+        connection.close()
+    return found
+
+
+def _told(seconds: list[float]) -> str:
+    p50, p99 = np.percentile(seconds, [50, 99])
+    most = max(seconds)
+    return f"p50 {1000 * p50:.1f}, p99 {1000 * p99:.0f}, most {1000 * most:.0f} ms"
+
+
+def beside_mlserver() -> None:
     images = np.random.default_rng(0).random(SHAPE, np.float32)
     binary = write_request(InferRequest({"input": images}))
     item = {"name": "input", "datatype": "FP32", "shape": list(SHAPE)}
@@ -84,16 +165,17 @@ def _measure(
 
 
 def _asker(address: str) -> Ask:
-    def ask(body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(address, timeout=60)
-        try:
-            connection.request("POST", "/v2/models/averages/infer", body, headers)
-            reply = connection.getresponse()
-            return reply.status, reply.read()
-        finally:
-            connection.close()
+    return lambda body, headers: _post(address, INFER, body, headers)
 
-    return ask
+
+def _post(address: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(address, timeout=60)
+    try:
+        connection.request("POST", path, body, headers)
+        reply = connection.getresponse()
+        return reply.status, reply.read()
+    finally:
+        connection.close()
 
 
 def _wait(ask: Ask) -> None:
