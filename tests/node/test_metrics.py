@@ -120,13 +120,98 @@ def test_each_version_is_in_one_state() -> None:
     assert value(reply, "smls_model_load_seconds", **LIGHT) == 0
 
 
-def test_the_dashboard_names_only_metrics_that_exist() -> None:
+BOARD = json.loads((ROOT / "docs" / "grafana.json").read_text())
+
+TARGETS = [(panel, target) for panel in BOARD["panels"] for target in panel["targets"]]
+
+VARIABLES = {each["name"]: each for each in BOARD["templating"]["list"]}
+
+SCRAPED = {"job", "instance"}
+"""The labels that Prometheus itself gives to what it reads."""
+
+
+def asked_node() -> MemoryNode:
+    """A node that has answered, and so has every metric."""
     node = MemoryNode()
     node.post("/classify", image())
-    there = {name for name, _ in samples(metrics(node))}
-    board = json.loads((ROOT / "docs" / "grafana.json").read_text())
-    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    asked += [each["query"] for each in board["templating"]["list"]]
+    return node
+
+
+def labels() -> dict[str, set[str]]:
+    """Those of each metric."""
+    found: dict[str, set[str]] = {}
+    for name, labelled in samples(metrics(asked_node())):
+        found.setdefault(name, set(SCRAPED)).update(label for label, _ in labelled)
+    return found
+
+
+def test_the_dashboard_asks_for_labels_that_its_metrics_have() -> None:
+    there, checked = labels(), set()
+    for _, target in TARGETS:
+        expr = target["expr"]
+        # With its braces or without them, whatever is a metric's name.
+        selected = re.findall(r"\b((?:smls|process|python)_\w+)(?:{([^}]*)})?", expr)
+        assert selected
+        kept = [set(re.split(r",\s*", each)) for each in re.findall(r"\bby \(([^)]*)\)", expr)]
+        legend = set(re.findall(r"{{\s*(\w+)\s*}}", target["legendFormat"]))
+        for name, matchers in selected:
+            matched = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", matchers))
+            # Without its job, a query would count what is not asked about.
+            assert "job" in matched, expr
+            for wanted in (matched, legend, *kept):
+                assert wanted <= there[name], (expr, wanted - there[name])
+            checked |= matched | legend
+        # A sum keeps no label but those it names.
+        for each in kept:
+            assert legend <= each, target
+        if not kept and re.match(r"(sum|max|min|avg|count)\b", expr):
+            assert not legend, target
+    assert {"job", "model", "version", "code", "status", "state", "instance"} <= checked
+    for variable in VARIABLES.values():
+        if variable["type"] == "query":
+            read = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"])
+            assert read is not None
+            assert read[2] in there[read[1]]
+
+
+def test_the_dashboard_has_what_grafana_imports() -> None:
+    assert isinstance(BOARD["schemaVersion"], int)
+    assert BOARD["title"]
+    assert re.fullmatch(r"[\w-]{1,40}", BOARD["uid"])
+    # With an id of its own it would take the place of another one's dashboard.
+    assert BOARD.get("id") is None
+    source = {"type": "prometheus", "uid": "${datasource}"}
+    chosen = VARIABLES["datasource"]
+    assert (chosen["type"], chosen["query"]) == ("datasource", "prometheus")
+    assert all(each["datasource"] == source for each in VARIABLES.values() if each is not chosen)
+    ids = [panel["id"] for panel in BOARD["panels"]]
+    assert len(ids) == len(set(ids))
+    taken: set[tuple[int, int]] = set()
+    for panel in BOARD["panels"]:
+        assert panel["type"]
+        assert panel["title"]
+        assert panel["datasource"] == source
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+        place = panel["gridPos"]
+        assert 0 <= place["x"] < place["x"] + place["w"] <= 24
+        cells = {
+            (place["x"] + column, place["y"] + row)
+            for column in range(place["w"])
+            for row in range(place["h"])
+        }
+        assert cells
+        assert not cells & taken
+        taken |= cells
+    for _, target in TARGETS:
+        assert target["datasource"] == source
+        named = set(re.findall(r"\$\{?(\w+)", target["expr"]))
+        assert named <= {*VARIABLES, "__rate_interval"}
+
+
+def test_the_dashboard_names_only_metrics_that_exist() -> None:
+    there = {name for name, _ in samples(metrics(asked_node()))}
+    asked = [target["expr"] for _, target in TARGETS]
+    asked += [each["query"] for each in VARIABLES.values()]
     named = set(re.findall(r"\b(?:smls|process|python)_\w+", " ".join(asked)))
     assert len(named) > 12
     assert named <= there
