@@ -150,12 +150,11 @@ def test_a_registry_hears_that_a_node_is_slow_while_it_is_and_clients_go_elsewhe
                 return node.models[0].capacity
 
             answers: list[str] = []
-            until(lambda: _both(answers, client))
-            assert capacity() == 400
+            until(lambda: _both(answers, client) and capacity() == 400)
             with busy(one, callers=1) as statuses:
                 until(lambda: capacity() < 200)
                 assert statuses == []  # it has told while its batch still ran
                 assert {client.classify(DARK).node for _ in range(10)} == {"two"}
             assert statuses == [200]
-            assert classify(one.url, DARK).status == 200
-            until(lambda: capacity() == 400)
+            # One dark image may be late too, where the machine has other things to do.
+            until(lambda: classify(one.url, DARK).status == 200 and capacity() == 400)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def test_a_late_batch_tells_before_it_ends_and_one_in_time_that_all_is_well() ->
     assert not pace.look(0.09)
     assert pace.look(0.11)
     assert pace.slowdown == pytest.approx(2 * 0.11 / 0.05)
-    assert not pace.look(0.3)
+    assert not pace.look(0.2)
     pace.end("a", 0.4)
     assert not pace.look(0.4)  # 8 times is what was told, about
     pace.begin("b", 10, 1.0)
@@ -49,6 +51,38 @@ def test_without_a_measurement_there_are_no_news() -> None:
     assert not pace.look(60.0)
     pace.end("a", 60.0)
     assert not pace.look(60.0)
+
+
+def test_one_that_shares_its_cores_and_scatters_flaps_at_first_alone() -> None:
+    random, pace, now = Random(1), Pace(usual), 0.0
+    told: list[float] = []
+    while now < 600:
+        pace.begin("a", 8, now)
+        now += random.choice([1, 1.5, 4, 6, 6, 8, 12]) * usual(8)
+        pace.end("a", now)
+        if pace.look(now):
+            told.append(now)
+    assert len(told) < 12
+    assert told[-1] < 300
+
+
+def test_one_that_stays_well_is_trusted_again() -> None:
+    pace, now = Pace(usual), 0.0
+
+    def run(times: float) -> bool:
+        nonlocal now
+        pace.begin("a", 8, now)
+        now += times * usual(8)
+        pace.end("a", now)
+        now += 11  # so that the number of the news bounds nothing
+        return pace.look(now)
+
+    for wanted in (1, 4, 16, 64):
+        assert run(8)
+        assert [run(1) for _ in range(wanted)] == [False] * (wanted - 1) + [True]
+    now += 600
+    assert run(8)
+    assert run(1)
 
 
 @given(st.lists(st.floats(0.5, 1.9), max_size=60))
