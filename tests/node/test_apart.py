@@ -336,6 +336,23 @@ def test_where_nothing_can_be_forked_who_loads_is_told() -> None:
         own.load(guests.load)
 
 
+def test_where_the_import_dies_in_the_middle_of_a_load_who_loads_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As where memory runs out; the next load imports anew."""
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    own = Apart("a test", begin=Forks("tests.node.guests").fork)
+    with closing(own), ThreadPoolExecutor(1) as pool:
+        with monkeypatch.context() as patched:
+            patched.setenv(guests.PRELOAD_HANGS, str(told))
+            loading = pool.submit(own.load, guests.load)
+            os.kill(int(told.read_text()), signal.SIGKILL)
+            with pytest.raises(ModelUnusable, match="to be loaded was killed by SIGKILL"):
+                loading.result(60)
+        assert sums(own.load(guests.load), image(1.0)) == [1.0]
+
+
 def test_a_load_that_hangs_is_ended_by_closing(begin: Begin, tmp_path: Path) -> None:
     """Also where it lets no other thread of its process run."""
     told = tmp_path / "told"
