@@ -141,10 +141,10 @@ def write(proof: Proof, files: GraphFiles, findings: Path) -> Path:
     beside, other = places(files, findings)
     text = json.dumps(asdict(proof), indent=1) + "\n"
     try:
-        beside.write_text(text)
+        machine.write_whole(beside, text)
     except OSError:
         other.parent.mkdir(parents=True, exist_ok=True)
-        other.write_text(text)
+        machine.write_whole(other, text)
         return other
     return beside
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import hashlib
@@ -12,6 +13,7 @@ import re
 import select
 import signal
 import sys
+import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -36,6 +38,21 @@ def fingerprint(*distributions: str) -> str:
     parts = [platform.machine(), _processor(), str(cores())]
     parts += [f"{name} {_version(name)}" for name in distributions]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def write_whole(place: Path, text: str) -> None:
+    """Writes a file that others may read or write meanwhile: they see the old one, or all of it.
+
+    :raises OSError: where the folder cannot be written to.
+    """
+    draft = place.with_name(f".{place.name}.{os.getpid()}-{threading.get_native_id()}")
+    try:
+        draft.write_text(text)
+        draft.replace(place)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
 
 
 def file_hash(path: Path) -> str:

@@ -123,9 +123,7 @@ def _read(finding: Path) -> Arrangement | None:
 
 def keep(found: Arrangement, finding: Path) -> None:
     """Writes what was found, for later starts."""
-    draft = finding.with_suffix(".new")
-    draft.write_text(json.dumps(asdict(found)))
-    draft.replace(finding)
+    machine.write_whole(finding, json.dumps(asdict(found)))
 
 
 def _child() -> None:

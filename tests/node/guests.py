@@ -64,6 +64,9 @@ class Adding:
 
 PRELOAD_FAILS = "SMLS_TEST_PRELOAD_FAILS"
 
+PRELOAD_HANGS = "SMLS_TEST_PRELOAD_HANGS"
+"""The path of a pipe: who imports the library writes its process there, and hangs."""
+
 preloaded: list[int] = []
 """The process that has imported the library, had this one."""
 
@@ -72,6 +75,10 @@ def preload() -> None:
     """As a runtime whose library takes long to be imported, or cannot be."""
     if PRELOAD_FAILS in os.environ:
         raise ImportError("there is no such library")
+    if PRELOAD_HANGS in os.environ:
+        with open(os.environ[PRELOAD_HANGS], "w") as file:
+            file.write(str(os.getpid()))
+        ctypes.PyDLL(None).sleep(600)
     preloaded.append(os.getpid())
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -159,3 +161,27 @@ def test_what_was_proven_holds_where_there_was_no_time_for_the_rest(
         assert int(made.samples.split()[0]) == (64 if limit == 1000 else 16)
         if left_out:
             assert f"{left_out[0].name}: not tried for want of time" in made.why()
+
+
+def test_a_proof_is_replaced_whole_or_stays(tmp_path: Path) -> None:
+    """Nobody who reads meanwhile sees a part of one, and none is lost where the disk is full."""
+    graph = tmp_path / "g.pb"
+    graph.write_bytes(b"one")
+    files = GraphFiles(graph)
+    small = proof(SESSION, SAME, key=acceleration.key_of(files))
+    place = acceleration.write(small, files, tmp_path)
+    # More than what this process may write into one file from now on.
+    large = evolve(small, samples="8" * 100_000)
+    was = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, was[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            acceleration.write(large, files, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, was)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert acceleration.read(files, tmp_path) == small
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["g.pb", place.name]
+    acceleration.write(large, files, tmp_path)
+    assert acceleration.read(files, tmp_path) == large

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ from smls_node.batchtime import BatchTime
 from smls_node.joining import Runner
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart, RuntimeApart
+from smls_node.runtimes.channel import Channel, Closed
 from smls_node.runtimes.forks import Forks, Life, fresh
 from smls_node.settings import Limits
 from smls_node.signature import DEFAULT, Inputs
@@ -334,6 +336,23 @@ def test_where_nothing_can_be_forked_who_loads_is_told() -> None:
         own.load(guests.load)
 
 
+def test_where_the_import_dies_in_the_middle_of_a_load_who_loads_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As where memory runs out; the next load imports anew."""
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    own = Apart("a test", begin=Forks("tests.node.guests").fork)
+    with closing(own), ThreadPoolExecutor(1) as pool:
+        with monkeypatch.context() as patched:
+            patched.setenv(guests.PRELOAD_HANGS, str(told))
+            loading = pool.submit(own.load, guests.load)
+            os.kill(int(told.read_text()), signal.SIGKILL)
+            with pytest.raises(ModelUnusable, match="to be loaded was killed by SIGKILL"):
+                loading.result(60)
+        assert sums(own.load(guests.load), image(1.0)) == [1.0]
+
+
 def test_a_load_that_hangs_is_ended_by_closing(begin: Begin, tmp_path: Path) -> None:
     """Also where it lets no other thread of its process run."""
     told = tmp_path / "told"
@@ -357,12 +376,44 @@ def test_what_is_closed_before_it_is_born_is_not_born() -> None:
         assert life.wait() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("is_over", [False, True])
+def test_what_is_killed_before_anybody_has_heard_of_it_ends(is_over: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, contextlib.ExitStack() as stack:
+        life = FORKS.fork(theirs)
+        theirs.close()
+        channel = asked_over(ours)
+        stack.callback(channel.close)
+        channel.send(("load", 0, guests.load_where_preloaded, False))
+        assert channel.receive()[0]
+        if is_over:
+            channel.send(("load", 1, guests.load_and_die, False))
+            with pytest.raises(Closed):
+                channel.receive()
+            until(lambda: not ours.recv(1))
+        life.kill()
+        # Where it was over by itself, that may not have been told yet.
+        assert life.wait() in ((7, -signal.SIGKILL) if is_over else (-signal.SIGKILL,))
+        life.kill()
+        life.let_go()
+
+
+def asked_over(control: socket.socket) -> Channel:
+    """A channel to the process that begins with the other end of ``control``."""
+    ours, theirs = socket.socketpair()
+    memory = os.memfd_create("a test")
+    with theirs:
+        socket.send_fds(control, [b"c"], [theirs.fileno(), memory])
+    return Channel(ours, memory)
+
+
 OWNER = """
 import sys
 from tests.node import guests
 from smls_node.joining import Runner
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart
+from smls_node.runtimes.channel import Channel, Closed
 from smls_node.runtimes.forks import Forks, fresh
 begin = Forks("tests.node.guests").fork if sys.argv[2:] else fresh
 runtime = Apart("a test", begin=begin).load(guests.load)

@@ -142,6 +142,7 @@ class _Fork:
         self._forks = forks
         self._forker = forker
         self._life = -1
+        self._is_killed = False
         self._is_over = False
         self._changing = threading.Lock()
         self._told, teller = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -175,18 +176,27 @@ class _Fork:
         with self._changing:
             if self._is_over:
                 return
+            self._is_killed = True
             if self._life >= 0:
-                signal.pidfd_send_signal(self._life, signal.SIGKILL)
+                self._kill()
             else:
-                # It is not born yet, and will find its pipe closed.
+                # Where it is not born yet, it will find its pipe closed.
                 self._told.shutdown(socket.SHUT_RDWR)
+
+    def _kill(self) -> None:
+        # Its end may have come, and not have been heard of.
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._life, signal.SIGKILL)
 
     def _wait(self) -> int | None:
         told, lives = self._hear()
         if not told:
-            return -signal.SIGKILL if self._pipe < 0 else self._forker.wait()
+            return -signal.SIGKILL if self._is_killed else self._forker.wait()
         with self._changing:
             (self.id,), (self._life,) = NUMBER.unpack(told), lives
+            if self._is_killed:
+                # It was born, and nobody here had heard of it.
+                self._kill()
         told, _ = self._hear()
         if told:
             status: int = NUMBER.unpack(told)[0]
@@ -194,7 +204,7 @@ class _Fork:
         ended = select.poll()
         ended.register(self._life, select.POLLIN)
         ended.poll()
-        return None
+        return -signal.SIGKILL if self._is_killed else None
 
     def _hear(self) -> tuple[bytes, list[int]]:
         """What the forker says next, and the descriptor with it; nothing where it is gone."""
