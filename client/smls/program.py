@@ -7,13 +7,14 @@ import io
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from getopt import GetoptError, gnu_getopt
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorCore, IReactorTCP
 from twisted.internet.protocol import ServerFactory
@@ -187,18 +188,36 @@ def main(
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What a model prints is to be seen when it prints it.
         sys.stdout.reconfigure(line_buffering=True)
-    try:
+    with _ending(command):
         service = make_service(options)
         service.startService()
-    except MissingExtra as error:
-        sys.exit(_complain(command, error.message, 2))
-    except SmlsError as error:
-        sys.exit(_complain(command, error.message, 1))
     from twisted.internet import reactor
 
     _stop_with(reactor, service)
     reactor.run()
     sys.exit(getattr(service, "exit_status", 0))
+
+
+def under_twist(command: str, make_service: Callable[[Any], IService]) -> Callable[[Any], IService]:
+    """The ``makeService`` of a plugin for ``twist``, which would show a traceback of what ``main``
+    tells in a line."""
+
+    def make(options: Any) -> IService:
+        with _ending(command):
+            return _UnderTwist(command, make_service(options))
+
+    return make
+
+
+class _UnderTwist(MultiService):
+    def __init__(self, command: str, service: IService) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._command = command
+        service.setServiceParent(self)
+
+    def startService(self) -> None:
+        with _ending(self._command):
+            super().startService()  # type: ignore[no-untyped-call]
 
 
 def run_command(
@@ -227,6 +246,17 @@ def _stop_with(reactor: IReactorCore, service: IService) -> None:
         return service.stopService()
 
     reactor.addSystemEventTrigger("before", "shutdown", stopping)
+
+
+@contextmanager
+def _ending(command: str) -> Iterator[None]:
+    """Ends the program with the message of what cannot be started."""
+    try:
+        yield
+    except MissingExtra as error:
+        sys.exit(_complain(command, error.message, 2))
+    except SmlsError as error:
+        sys.exit(_complain(command, error.message, 1))
 
 
 def _complain(command: str, message: str, status: int) -> int:

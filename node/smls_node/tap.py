@@ -266,7 +266,7 @@ Announced to a registry, which clients ask where the live nodes are:
             )
 
 
-def makeService(options: Options) -> IService:
+def make_service(options: Options) -> IService:
     """The node as a service, on the reactor that is installed."""
     needed = ["klein", "multipart", "numpy", "PIL", "prometheus_client", "simplejpeg"]
     if options["accelerate"] == "off":
@@ -277,9 +277,12 @@ def makeService(options: Options) -> IService:
         from smls_node import supervisor
 
         return supervisor.make_service(options)
-    from smls_node.service import make_service
+    from smls_node import service
 
-    return make_service(options)
+    return service.make_service(options)
+
+
+makeService = program.under_twist(COMMAND, make_service)
 
 
 def check_grpc(options: Options) -> None:
@@ -303,7 +306,7 @@ def main() -> None:
     if sys.argv[1:2] and sys.argv[1] in VERBS:
         import_module(f"smls_node.commands.{sys.argv[1]}").main(sys.argv[2:])
     else:
-        program.main(COMMAND, Options(), makeService)
+        program.main(COMMAND, Options(), make_service)
 
 
 def _check_advertise(text: str) -> None:

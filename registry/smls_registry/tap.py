@@ -143,7 +143,7 @@ Classify an image; the upload goes straight to a node:
             raise usage.UsageError(f"--store-password-file: {error}") from error
 
 
-def makeService(options: Options) -> IService:
+def make_service(options: Options) -> IService:
     """The registry that ``options`` ask for, not yet started."""
     # Klein installs a reactor when it is imported, so it waits until there is to be one.
     from twisted.internet import reactor
@@ -162,6 +162,9 @@ def makeService(options: Options) -> IService:
     )
 
 
+makeService = program.under_twist(COMMAND, make_service)
+
+
 def _store(options: Options, reactor: Any) -> Store:
     place = options["store"]
     if place is None:
@@ -178,4 +181,4 @@ def _store(options: Options, reactor: Any) -> Store:
 def main() -> None:
     """Runs ``smls-registry`` until it is told to stop."""
     options = Options()
-    program.main(COMMAND, options, makeService)
+    program.main(COMMAND, options, make_service)

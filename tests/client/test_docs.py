@@ -20,7 +20,10 @@ BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", TEXT, re.DOTALL)
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[FleetThread]:
-    with FleetThread("box-1", "box-2") as fleet:
+    fleet = FleetThread("box-1", "box-2")
+    for node in fleet.nodes:
+        node.models = ("flowers", "encoder", "iris")
+    with fleet:
         yield fleet
 
 

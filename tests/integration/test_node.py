@@ -142,6 +142,16 @@ def test_twist_runs_it_too(tmp_path: Path) -> None:
         assert "Traceback" not in log
 
 
+@pytest.mark.parametrize("server", ["smls-node", "smls-registry"])
+def test_twist_tells_of_a_taken_port_in_a_line(server: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run("twist", server, "--host", "127.0.0.1", "--no-mdns", "--port", port)
+    assert ended.returncode == 1
+    assert f"\n{server}: cannot listen on port {port} of 127.0.0.1: " in f"\n{ended.stderr}"
+    assert "Traceback" not in ended.stderr + ended.stdout
+
+
 # Its log -------------------------------------------------------------------------------------
 
 
