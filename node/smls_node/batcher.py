@@ -34,6 +34,11 @@ from smls_node.settings import Limits
 OVERHEAD = 0.05
 """A batch grows until its fixed cost is this part of its time; more wins next to nothing."""
 
+PAIR, PAIR_SECONDS = 2, 0.05
+"""Two rows that take no longer than that are worth a batch although runs alone do not show it:
+decoding, between two runs, puts the network out of the caches, and the second row finds it there
+again. Three and four win no more and take more memory."""
+
 LEFT_BEHIND = 64
 """Cancelled entries that a heap may hold beyond as many as wait in it. With more it is built
 anew, from fewer than it drops: that costs a cancellation O(1)."""
@@ -185,8 +190,9 @@ class Batcher:
 
     def largest(self) -> int:
         """The largest batch that is cut: the bound, or what pays off by the learnt time."""
-        most = self.limits.bound or self.pays or self.limits.largest
-        useful = self.time.useful_size(most, OVERHEAD)
+        least = PAIR if self.time.seconds(PAIR) <= PAIR_SECONDS else 1
+        most = self.limits.bound or max(least, self.pays or self.limits.largest)
+        useful = max(min(least, most), self.time.useful_size(most, OVERHEAD))
         return useful if useful == most else round_size(useful)
 
     def until_free(self, now: float) -> float:

@@ -31,7 +31,7 @@ from smls_node.settings import SOFTMAX, Channels, Limits, ModelSettings
 from smls_node.tables import table_task
 from smls_node.tasks import ImageTask, image_task
 from smls_node.texts import text_task
-from smls_node.worker import Workers
+from smls_node.worker import Soon, Workers, at_once
 
 PROOF_SECONDS = 180.0
 """A proof that takes longer is ended, and what was proven until then holds."""
@@ -60,6 +60,7 @@ class Means:
     accelerate: str = "off"
     factory: Factory = field(factory=Factory)
     may_measure: bool = True
+    soon: Soon = at_once
 
 
 @frozen
@@ -120,7 +121,9 @@ def load(
     time = BatchTime(arrangement.anchors)
     batcher = Batcher(limits, time, arrangement.workers, arrangement.largest_batch)
     runner = Runner(runtime, limits.padded)
-    workers = Workers(batcher, runner, arrangement.runs, means.seconds, means.wake, name)
+    workers = Workers(
+        batcher, runner, arrangement.runs, means.seconds, means.wake, name, means.soon
+    )
     return Model(
         name,
         settings.version,

@@ -99,6 +99,7 @@ class NodeService(Service):
             reactor.callFromThread,
             settings.accelerate,
             OBJECTS,
+            soon=partial(reactor.callLater, 0),
         )
 
     def startService(self) -> None:

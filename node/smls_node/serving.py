@@ -262,18 +262,14 @@ class Serving:
         self, model: Model, work: Work, ask: Ask, size_bytes: int, rows: int = 1
     ) -> _Pending:
         pending = _Pending(self, model.workers, work, ask.deadline)
-        try:
-            model.workers.submit(
-                pending.job,
-                deadline=ask.deadline,
-                priority=ask.priority,
-                size_bytes=size_bytes,
-                rows=rows,
-            )
-        except Overloaded as error:
-            pending.answer(error)
-        else:
-            self._pending[pending.job] = pending
+        self._pending[pending.job] = pending
+        model.workers.submit(
+            pending.job,
+            deadline=ask.deadline,
+            priority=ask.priority,
+            size_bytes=size_bytes,
+            rows=rows,
+        )
         return pending
 
     def told(self, error: Exception) -> SmlsError:

@@ -4,7 +4,9 @@
 The queue itself is ``batcher``'s; here is the lock about it and the work on its batches. A worker
 prepares the inputs of its batch (images are decoded), runs the model, and makes the answers. At
 most ``runs`` workers run the model at once; the others prepare their batches meanwhile, so that
-neither starves the other. The answers of a batch wake the reactor once.
+neither starves the other. The answers of a batch wake the reactor once, and what comes in one turn
+of the reactor wakes the workers once: they would otherwise take each request of a tiny network
+alone, and handing Python's lock to and fro would cost more than the runs.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any, Protocol
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from smls.errors import DeadlineExceeded
+from smls.errors import DeadlineExceeded, Overloaded
 from smls.wire import LoadReport
 from smls_node import admission
 from smls_node.batcher import Batch, Batcher, Item, QueueFull
@@ -70,10 +72,28 @@ Run = Callable[[Sequence[Any]], Sequence[Any]]
 """Runs a model on what was prepared: for each its outputs, or the exception that it causes."""
 
 
-class Workers:
-    """``threads`` threads about one queue. ``submit`` and ``cancel`` may be called anywhere.
+Soon = Callable[[Callable[[], None]], Any]
 
-    ``wake`` calls a function on the reactor's thread, such as ``reactor.callFromThread``.
+
+def at_once(call: Callable[[], None]) -> None:
+    """Calls it."""
+    call()
+
+
+@frozen(eq=False)
+class _Arrived:
+    job: Job
+    deadline: float
+    priority: int
+    size_bytes: int
+    rows: int
+
+
+class Workers:
+    """Threads about one queue. ``submit`` and ``cancel`` are called on the reactor's thread.
+
+    ``wake`` calls a function on the reactor's thread, such as ``reactor.callFromThread``; ``soon``
+    calls one when the reactor's turn is over, or at once.
     """
 
     def __init__(
@@ -84,6 +104,7 @@ class Workers:
         seconds: Callable[[], float],
         wake: Callable[..., Any],
         name: str = "model",
+        soon: Soon = at_once,
     ) -> None:
         self.batcher = batcher
         self.counts = Counts()
@@ -92,7 +113,9 @@ class Workers:
         self._runs = threading.BoundedSemaphore(runs)
         self._seconds = seconds
         self._wake = wake
+        self._soon = soon
         self._name = name
+        self._arrived: list[_Arrived] = []
         self._ready = threading.Condition()
         self._stopping = False
         self._threads: list[threading.Thread] = []
@@ -123,25 +146,11 @@ class Workers:
     ) -> None:
         """Queues ``job``, whose ``on_done`` is called on the reactor's thread.
 
-        :raises Overloaded: where the queue is at its bound, or the deadline cannot be met.
+        Its result is ``Overloaded`` where the queue is at its bound, or the deadline cannot be met.
         """
-        with self._ready:
-            now = self._seconds()
-            late = admission.refusal(self.batcher, priority, deadline, now, rows)
-            if late is not None:
-                raise late
-            try:
-                job.item = self.batcher.add(
-                    job,
-                    now,
-                    deadline=deadline,
-                    priority=priority,
-                    size_bytes=size_bytes,
-                    rows=rows,
-                )
-            except QueueFull:
-                raise admission.full(self.batcher, priority, now) from None
-            self._ready.notify()
+        self._arrived.append(_Arrived(job, deadline, priority, size_bytes, rows))
+        if len(self._arrived) == 1:
+            self._soon(self._queue)
 
     def load(self) -> LoadReport:
         """How busy the model is now."""
@@ -160,6 +169,7 @@ class Workers:
 
     def cancel(self, job: Job) -> None:
         """Takes ``job`` out of the queue, if it still waits there."""
+        self._arrived = [each for each in self._arrived if each.job is not job]
         with self._ready:
             if job.item is not None:
                 self.batcher.cancel(job.item)
@@ -171,6 +181,33 @@ class Workers:
         if batch is not None:
             self._run(batch)
         return batch is not None
+
+    def _queue(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        with self._ready:
+            now = self._seconds()
+            for each in arrived:
+                each.job.result = self._add(each, now)
+            refused = [each.job for each in arrived if each.job.item is None]
+            self._ready.notify(len(arrived))
+        _tell(refused)
+
+    def _add(self, new: _Arrived, now: float) -> Overloaded | None:
+        late = admission.refusal(self.batcher, new.priority, new.deadline, now, new.rows)
+        if late is not None:
+            return late
+        try:
+            new.job.item = self.batcher.add(
+                new.job,
+                now,
+                deadline=new.deadline,
+                priority=new.priority,
+                size_bytes=new.size_bytes,
+                rows=new.rows,
+            )
+        except QueueFull:
+            return admission.full(self.batcher, new.priority, now)
+        return None
 
     def _work(self) -> None:
         while True:

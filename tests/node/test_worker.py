@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Queue
 from typing import Any
 
@@ -13,7 +13,7 @@ from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smls.errors import DeadlineExceeded
+from smls.errors import DeadlineExceeded, Overloaded
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.settings import Limits
@@ -116,6 +116,27 @@ def test_who_hangs_up_leaves_the_queue() -> None:
     assert bench.model.batches == [[2]]
     assert bench.done == [good]
     bench.workers.cancel(good)
+
+
+def test_what_comes_in_one_turn_is_queued_together_when_it_is_over() -> None:
+    turn: list[Callable[[], None]] = []
+    done: list[Job] = []
+    model = Model()
+    batcher = Batcher(Limits(max_queue_size=2), BatchTime([(1, 0.0011), (8, 0.0018)]), 1)
+    workers = Workers(
+        batcher, model, 1, lambda: 0.0, lambda call, *given: call(*given), soon=turn.append
+    )
+    jobs = [Job(Double(value), done.append) for value in range(4)]
+    for job in jobs:
+        workers.submit(job, deadline=1.0, priority=5, size_bytes=1)
+    workers.cancel(jobs[1])
+    assert not workers.step()
+    (over,) = turn
+    over()
+    assert done == jobs[3:]
+    assert isinstance(jobs[3].result, Overloaded)
+    workers.step()
+    assert model.batches == [[0, 2]]
 
 
 def threaded(infer: Any, workers: int, runs: int) -> tuple[Workers, Queue[Job]]:
