@@ -50,7 +50,7 @@ def main() -> int:
         load.drive(node.url, bodies, 32, 3)
         before = load.drive(node.url, bodies, 32, 8).per_second
         memory = node.memory_mb()
-        got = _overload(node.url, bodies, before * OVER, options.seconds)
+        got = offer(node.url, bodies, before * OVER, options.seconds)
         grown = node.memory_mb() - memory
         after = load.drive(node.url, bodies, 32, 8).per_second
     finally:
@@ -67,7 +67,8 @@ def main() -> int:
     return 0
 
 
-def _overload(url: str, bodies: load.Bodies, rate: float, seconds: int) -> Overloaded:
+def offer(url: str, bodies: load.Bodies, rate: float, seconds: int) -> Overloaded:
+    """Offers ``rate`` requests a second, each with a deadline of ``DEADLINE_MS``."""
     # A connection that waits PAUSE_MS between requests offers about one a PAUSE_MS.
     connections = max(1, round(rate * PAUSE_MS / 1000))
     done = subprocess.run(

@@ -23,6 +23,7 @@ from twisted.web.server import Site
 from smls.arriving import Arriving
 from smls.channel import LimitedChannel
 from smls.request import Body, LimitedRequest
+from smls.turns import shorten_turns
 from smls.waiters import Waiters
 from smls.web import (
     Answer,
@@ -61,6 +62,7 @@ class LimitedSite(Site):
     ``body_for`` makes what a body is written to as it arrives, a ``BytesIO`` where left out.
     ``voice`` tells the errors that no face tells. ``answered`` is told the status and the seconds
     of each answer. ``origins`` are those of the web pages that may read answers (CORS).
+    ``crowded`` is called in each turn of the reactor that has more ready connections than it takes.
     ``request_class`` makes the requests.
     Form bodies are left to the faces: Twisted's own form parsing blocks the reactor.
     """
@@ -82,6 +84,7 @@ class LimitedSite(Site):
         request_class: type[LimitedRequest] = LimitedRequest,
         idle_seconds: float = IDLE_SECONDS,
         max_arriving: int = MAX_ARRIVING,
+        crowded: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             resource,
@@ -90,6 +93,7 @@ class LimitedSite(Site):
             timeout=idle_seconds,
             reactor=clock,
         )
+        shorten_turns(clock, crowded)
         self.clock = clock
         self.max_body = max_body
         self.voice = voice

@@ -117,6 +117,7 @@ class Workers:
         self._name = name
         self._arrived: list[_Arrived] = []
         self._ready = threading.Condition()
+        self._ended = threading.Condition()
         self._stopping = False
         self._threads: list[threading.Thread] = []
 
@@ -156,6 +157,15 @@ class Workers:
         """How busy the model is now."""
         with self._ready:
             return self.batcher.load(self._seconds())
+
+    def behind(self) -> int:
+        """How many full batches wait beyond those that are next."""
+        return self.batcher.waiting_rows // self.batcher.largest() - self.batcher.workers
+
+    def wait_for_a_batch(self, seconds: float) -> None:
+        """Blocks until a batch has ended, or for ``seconds``."""
+        with self._ended:
+            self._ended.wait(seconds)
 
     def has_news(self) -> bool:
         """Whether ``pace`` tells something else than when this was last asked."""
@@ -261,6 +271,8 @@ class Workers:
         for job in jobs:
             job.load = load
         self._wake(_tell, jobs)
+        with self._ended:
+            self._ended.notify_all()
 
 
 _FAILED = object()

@@ -14,6 +14,7 @@ from tests.integration.fleet import THREE, ask, best
 from tests.load.watch import FLAT_MB, Watch
 
 SECONDS = 120
+TINY_SECONDS = 15
 
 WARM_SECONDS = 10
 """After these the node's memory has all that overload needs."""
@@ -29,11 +30,11 @@ def test_under_three_times_its_load_a_node_answers_everybody(calm: Watch) -> Non
     peak = load.drive(url, bodies, 16, 8)
     assert peak.errors == 0
     rate = overload.OVER * peak.per_second
-    overload._overload(url, bodies, rate, WARM_SECONDS)
+    overload.offer(url, bodies, rate, WARM_SECONDS)
     calm.at_rest()
     resident = calm.resident_mb()
     with Prober(url) as prober:
-        got = overload._overload(url, bodies, rate, SECONDS)
+        got = overload.offer(url, bodies, rate, SECONDS)
     assert got.other == 0
     assert got.good > 0
     assert got.refused > 0
@@ -44,6 +45,18 @@ def test_under_three_times_its_load_a_node_answers_everybody(calm: Watch) -> Non
     assert calm.resident_mb() - resident < FLAT_MB
     after = load.drive(url, bodies, 16, 8)
     assert after.errors == 0
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_thousands_of_connections_do_not_starve_a_tiny_model(calm: Watch) -> None:
+    # Here the reactor is what cannot follow, and what it reads must not expire in the queue.
+    url = f"{calm.url}classify?model=digits"
+    bodies = load.Bodies("image/jpeg", (THREE,))
+    peak = load.drive(url, bodies, 64, 4)
+    got = overload.offer(url, bodies, overload.OVER * peak.per_second, TINY_SECONDS)
+    assert got.other == 0
+    assert got.good > got.refused + got.late
+    calm.at_rest()
 
 
 class Prober:

@@ -139,6 +139,20 @@ def test_what_comes_in_one_turn_is_queued_together_when_it_is_over() -> None:
     assert model.batches == [[0, 2]]
 
 
+def test_a_thread_may_wait_for_a_batch_that_is_behind() -> None:
+    bench = Bench(Limits(max_batch_size=2))
+    bench.submit(1, 2, 3)
+    assert bench.workers.behind() == 0
+    bench.submit(4)
+    assert bench.workers.behind() == 1
+    waiting = threading.Thread(target=bench.workers.wait_for_a_batch, args=(SAFE_SECONDS,))
+    waiting.start()
+    while waiting.is_alive():
+        bench.submit(5)
+        bench.workers.step()
+    assert bench.done
+
+
 def threaded(infer: Any, workers: int, runs: int) -> tuple[Workers, Queue[Job]]:
     done: Queue[Job] = Queue()
     limits = Limits(max_batch_size=1)

@@ -77,6 +77,7 @@ def make_site(
         answered=traffic.answered,
         origins=origins,
         request_class=TimedRequest,
+        crowded=serving.give_way,
     )
     return site
 
