@@ -31,8 +31,8 @@ TYPES: dict[str, tuple[type, ...]] = {
 }
 """What an element of each of numpy's kinds is in JSON."""
 
-_OF_TYPE = {"f": "d", "i": "i", "u": "u"}
-_WIDEST = {"f": np.float64, "i": np.int64, "u": np.uint64, "b": np.bool_}
+OF_TYPE = {"f": "d", "i": "i", "u": "u"}
+WIDEST = {"f": np.float64, "i": np.int64, "u": np.uint64, "b": np.bool_}
 _WANTED = {
     "f": "numbers",
     "i": "whole numbers that fit",
@@ -82,10 +82,10 @@ def from_json(where: str, datatype: str, shape: Sequence[int], data: Any) -> NDA
     _check_nesting(where, shape, data)
     if kind.kind in "fiu" and not isinstance(data, list):
         try:
-            buffer = data.as_buffer(of_type=_OF_TYPE[kind.kind])
+            buffer = data.as_buffer(of_type=OF_TYPE[kind.kind])
         except (TypeError, ValueError):
             raise _mixed(where, kind) from None
-        wide: NDArray[Any] = np.frombuffer(buffer, _WIDEST[kind.kind])
+        wide: NDArray[Any] = np.frombuffer(buffer, WIDEST[kind.kind])
     else:
         wide = _from_list(where, data, kind)
     try:
@@ -202,7 +202,7 @@ def _from_list(where: str, data: Any, kind: np.dtype[Any]) -> NDArray[Any]:
     if kind.hasobject:
         return _texts(where, elements)
     try:
-        array: NDArray[Any] = np.array(elements, _WIDEST[kind.kind])
+        array: NDArray[Any] = np.array(elements, WIDEST[kind.kind])
     except OverflowError:
         raise _too_large(where, kind) from None
     if kind.kind == "f" and not np.isfinite(array).all():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from smls.errors import BadRequest
 from smls.tensors import Tensors, TensorSpec
-from smls_node.faces import tfvalues
+from smls_node.faces import tflarge, tfvalues
 from smls_node.faces.tfshapes import fitted, narrowed
 from smls_node.signature import DEFAULT, Signature
 
@@ -54,6 +54,15 @@ def predict(body: memoryview | bytes, signatures: Signatures) -> Predict:
 
     :raises BadRequest: telling what is wrong with it.
     """
+    large = tflarge.read(body, signatures)
+    if large is not None:
+        signature = signatures[large.signature]
+        return _asked(
+            large.signature,
+            signature,
+            {signature.inputs[0].name: large.array},
+            by_row=large.key == "instances",
+        )
     document = document_of(body)
     name = signature_named(document)
     if name not in signatures:
@@ -78,7 +87,10 @@ def predict(body: memoryview | bytes, signatures: Signatures) -> Predict:
         tensors = _from_inputs(document["inputs"], signature)
     else:
         raise BadRequest("Missing 'inputs' or 'instances' key")
-    by_row = "instances" in document
+    return _asked(name, signature, tensors, by_row="instances" in document)
+
+
+def _asked(name: str, signature: Signature, tensors: Tensors, *, by_row: bool) -> Predict:
     whole, sides = fitted(tensors, signature)
     runs = _runs(whole, signature) if by_row else (whole,)
     return Predict(name, runs, by_row, sides)
