@@ -46,6 +46,7 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResp
 from zope.interface import implementer
 
 from smls.errors import NodeRefused, NodeUnreachable
+from smls.kept import close_kept
 
 CONNECT_SECONDS = 1.0
 """A machine that has not accepted a connection by then is most likely gone."""
@@ -129,8 +130,7 @@ class Transport:
 
     def close(self) -> Deferred[None]:
         """Closes the connections that are kept; the Deferred fires when they are closed."""
-        closed: Deferred[None] = self._kept.closeCachedConnections()
-        return closed
+        return close_kept(self._kept)
 
     async def _request(
         self, method: str, url: str, body: bytes | None, headers: dict[str, str]

@@ -8,10 +8,11 @@ from random import Random
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import inlineCallbacks
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from smls.address import Advertise
+from smls.kept import close_kept
 from smls.lease import Announcer
 from smls.mdns import Browser
 from smls.wire import NodeRecord
@@ -60,5 +61,4 @@ class Announcement:
         if self._browser is not None:
             yield self._browser.stop()
         yield self._announcer.withdraw()
-        closed: Deferred[None] = self._pool.closeCachedConnections()
-        yield closed
+        yield close_kept(self._pool)

@@ -24,6 +24,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IPolicyForHTTPS
 
 from smls.errors import SmlsError, Unavailable
+from smls.kept import close_kept
 
 CONNECT_SECONDS = 1.0
 """An endpoint that does not accept by then is most likely gone."""
@@ -140,8 +141,7 @@ class Gateway:
 
     def close(self) -> Deferred[None]:
         """Closes the connections that are kept."""
-        closed: Deferred[None] = self._pool.closeCachedConnections()
-        return closed
+        return close_kept(self._pool)
 
     async def _authorised(self, endpoint: str, path: str, message: Message) -> dict[str, Any]:
         if self._cluster.user and not self._token:
