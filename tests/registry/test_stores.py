@@ -73,6 +73,8 @@ class Client:
     def check(self):
         """That it holds what is listed, and could have resumed wherever it may."""
         assert self.nodes == self.listed()
+        # What was read anew and was as before told nobody, and may not reach further back.
+        self.past.setdefault(self.roster.revision, dict(self.nodes))
         resumed = 0
         for revision, nodes in self.past.items():
             changes = self.roster.since(self.history, revision)
