@@ -47,11 +47,15 @@ def test_a_model_that_hangs_harms_nobody_else(tmp_path: Path, in_flight: bool) -
             replies = list(pool.map(ask_hanging, range(ASKED)))
         assert {(reply.status, reply.code) for reply in replies} == {(504, "deadline_exceeded")}
         # What runs cannot be stopped; nothing waits behind it any more.
-        assert watch.waiting() == {"digits": (0, 0), "hanging": (WORKERS, 0)}
+        running_rows, queued = watch.waiting()["hanging"]
+        assert queued == 0
+        # Each worker hangs in a batch of one or of two.
+        assert WORKERS <= running_rows <= 2 * WORKERS
+        assert watch.waiting()["digits"] == (0, 0)
         watch.check("three.jpg")
         if in_flight:
             waiting = watch.send(upload(image(255), "/classify?model=hanging"))
-            until(lambda: watch.waiting()["hanging"] == (WORKERS + 1, 1))
+            until(lambda: watch.waiting()["hanging"] == (running_rows + 1, 1))
         begun = time.monotonic()
         status, _, log = node.stop()
         assert time.monotonic() - begun < DRAIN_SECONDS + GRACE_SECONDS
