@@ -13,7 +13,8 @@ from tests.integration.graphs import write_slow
 from tests.load.watch import Watch
 from tests.processes import LOCAL, running
 
-SLOW_LAYERS = 2
+SLOW_LAYERS = 6
+"""So slow that it never runs pairs, whose first one takes memory whenever it comes."""
 
 
 @pytest.fixture(scope="package")
