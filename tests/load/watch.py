@@ -18,7 +18,7 @@ from attrs import frozen
 from tests.integration.fleet import DIGITS, SAMPLES, ask, best, classify, port_of, records
 from tests.processes import Running, until
 
-FLAT_MB = 32
+FLAT_MB = 16
 """What one storm alone may add: allocators take memory in steps and keep what they once had."""
 
 STORMS, QUIET_STORMS = 40, 6
