@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -250,16 +251,24 @@ class Running:
         """What the process tree takes now; see ``processes.memory_mb``."""
         return processes.memory_mb(self.process.pid)
 
-    def pause(self) -> None:
-        """Where it works even when idle, stops it while others have their turn."""
-        if self.idle_share > WORKS_WHEN_IDLE:
-            processes.pause(self.process.pid)
+    def settle(self) -> None:
+        """Waits until it is done with what it was asked, as far as it ever rests."""
+        if self.idle_share <= WORKS_WHEN_IDLE:
+            processes.settle(self.process.pid)
 
-    def resume(self) -> None:
-        """Ends a pause."""
-        if self.idle_share > WORKS_WHEN_IDLE:
+    @contextlib.contextmanager
+    def awake(self) -> Iterator[None]:
+        """While it has its turn. One that works even when idle is stopped at the end, until the
+        next turn."""
+        restless = self.idle_share > WORKS_WHEN_IDLE
+        if restless:
             processes.resume(self.process.pid)
             time.sleep(0.3)
+        try:
+            yield
+        finally:
+            if restless:
+                processes.pause(self.process.pid)
 
     def stop(self) -> None:
         """Ends it with all its processes."""
