@@ -202,7 +202,11 @@ def predict(context: click.Context, /, rows: str, as_json: bool, **settings: Any
 @click.option("--output", "outputs", metavar="NAME", multiple=True, help="Only this output.")
 @click.option("--model-version", metavar="VERSION", help="The model's version.  [default: latest]")
 @click.option("--label", metavar="NAME", help="A name of the version instead, such as canary.")
-@click.option("--save", type=click.Path(dir_okay=False), help="Write the outputs as .npz instead.")
+@click.option(
+    "--save",
+    metavar="FILE",
+    help="Write the outputs as .npz instead, or the only one as .npy; - for standard output.",
+)
 @click.pass_context
 def infer(
     context: click.Context,
@@ -216,15 +220,16 @@ def infer(
 ) -> int:
     """Give MODEL named tensors, and print its outputs as JSON.
 
-    A FILE is an .npz with arrays by name, an .npy after the input's NAME=, or JSON, - for standard
-    input: {"NAME": [[1.0, 2.0]]}, where numbers with a point are FP32 and others INT64, or
-    {"inputs": [...]} as the Open Inference Protocol has it.
+    A FILE, or - for standard input, is an .npz with arrays by name, an .npy after the input's
+    NAME=, or JSON: {"NAME": [[1.0, 2.0]]}, where numbers with a point are FP32 and others INT64,
+    or {"inputs": [...]} as the Open Inference Protocol has it.
 
     \b
     Examples:
       smls-client infer sums x=rows.npy
       smls-client infer sums rows.npz --output y --save found.npz
       echo '{"x": [[1.0, 2.0]]}' | smls-client infer sums -
+      make-rows | smls-client infer sums x=- --save - > found.npz
     """
     from smls.program import require_extra
 
@@ -239,7 +244,7 @@ def infer(
     if save is None:
         show_json(as_json(found))
     else:
-        write(save, found)
+        write(save, found, sys.stdout.buffer)
     return 0
 
 
