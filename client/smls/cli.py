@@ -148,8 +148,12 @@ def main(arguments: list[str] | None = None) -> None:
     except SmlsError as error:
         click.echo(f"{COMMAND}: {error.message}", err=True)
         status = 1
-    except BrokenPipeError:
-        # The reader of a pipe has gone, as head does: what is left to flush goes nowhere.
+    except OSError as error:
+        # The reader of a pipe has gone, as head does, or the disk is full: what is left to flush
+        # goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            told = f"{error.filename or 'standard output'}: {error.strerror or error}"
+            click.echo(f"{COMMAND}: {told}", err=True)
         status = 1
     sys.exit(status)

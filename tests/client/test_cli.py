@@ -272,6 +272,20 @@ def test_a_reader_that_goes_away_is_no_traceback(fleet: FleetThread, photos: Pat
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_a_full_disk_is_told(fleet: FleetThread, photos: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "--registry", fleet.registry.url, "classify", "--json", photos],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    told = "smls-client: standard output: No space left on device"
+    assert (done.returncode, done.stderr.strip()) == (1, told)
+
+
 def on_a_terminal(*arguments: object) -> str:
     """What a terminal of 80 columns gets to see."""
     pid, terminal = pty.fork()
