@@ -3,14 +3,14 @@
 
 Plain numbers are counted, and made into metrics when they are asked for: an observation costs well
 under a microsecond. Not safe for threads: a model's are counted under its queue's lock, but for
-``outcomes``, which are the reactor's.
+``outcomes``, which are the reactor's, and a port's in the thread that serves it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 
 from attrs import define, field
@@ -88,12 +88,14 @@ class Counts:
 
 @define
 class Traffic:
-    """A port's: answers by status, and the seconds from a request's headers to its answer."""
+    """A port's: answers by status, and the seconds from a request's headers to its answer;
+    ``in_flight`` says how many are not answered yet."""
 
-    statuses: Counter[int] = field(factory=Counter)
+    in_flight: Callable[[], int]
+    statuses: Counter[int | str] = field(factory=Counter)
     seconds: Histogram = field(factory=_times)
 
-    def answered(self, status: int, seconds: float) -> None:
+    def answered(self, status: int | str, seconds: float) -> None:
         """Counts an answer."""
         self.statuses[status] += 1
         self.seconds.observe(seconds)

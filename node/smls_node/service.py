@@ -73,6 +73,7 @@ class NodeService(Service):
             exact=settings.exact,
         )
         self._parsers = ThreadPool(0, machine.cores(), name="parse")
+        self._grpc = self._make_grpc()
         self._site = make_site(
             self._serving,
             reactor,
@@ -80,8 +81,8 @@ class NodeService(Service):
             version=version(program.DISTRIBUTION),
             max_upload=settings.max_upload,
             origins=settings.origins,
+            calls=self._grpc.traffic if self._grpc else None,
         )
-        self._grpc = self._make_grpc()
         self._pools = Pools()
         self._deadlines = LoopingCall(self._serving.expire)
         self._deadlines.clock = reactor

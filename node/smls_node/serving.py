@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Protocol
 
@@ -186,8 +187,9 @@ class Serving:
         """
         model = self.find(ask)
         task = model.task
-        if not isinstance(task, ImageTask):
-            raise BadRequest(f"model {model.name} takes no images; see GET / for what it takes")
+        with _refusals_counted(model):
+            if not isinstance(task, ImageTask):
+                raise BadRequest(f"model {model.name} takes no images; see GET / for what it takes")
         asked = [
             self._submit(
                 model,
@@ -227,11 +229,13 @@ class Serving:
         :raises BadRequest, ModelNotFound: as ``Catalogue.find``.
         """
         model = self.find(ask)
-        name, wanted = model.signature(signature)
-        rows = wanted.rows(inputs)
-        bound = model.workers.batcher.limits.bound
-        if bound is not None and rows > bound:
-            raise BadRequest(f"inputs: got {rows} rows, wanted {bound} at most; send fewer at once")
+        with _refusals_counted(model):
+            name, wanted = model.signature(signature)
+            rows = wanted.rows(inputs)
+            bound = model.workers.batcher.limits.bound
+            if bound is not None and rows > bound:
+                told = f"inputs: got {rows} rows, wanted {bound} at most; send fewer at once"
+                raise BadRequest(told)
         work = InferWork(Inputs(inputs, rows, name, parameters or {}))
         size = sum(array.nbytes for array in inputs.values())
         pending = self._submit(model, work, ask, size, rows)
@@ -328,6 +332,16 @@ class _Pending:
     def _leave(self) -> None:
         self._workers.cancel(self.job)
         self._serving.forget(self.job)
+
+
+@contextmanager
+def _refusals_counted(model: Model) -> Iterator[None]:
+    """Counts among the model's outcomes what is refused before it is in the queue."""
+    try:
+        yield
+    except SmlsError as error:
+        model.workers.counts.outcomes[error.code] += 1
+        raise
 
 
 def _unwrapped(failure: Failure) -> Failure:

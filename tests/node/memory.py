@@ -17,6 +17,7 @@ from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Catalogue, Model
+from smls_node.counts import Traffic
 from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
 from smls_node.joining import Runner
@@ -181,6 +182,7 @@ class MemoryNode:
         max_pixels: int = 1_000_000,
         max_upload: int = 100_000,
         origins: tuple[str, ...] = (),
+        calls: Traffic | None = None,
     ) -> None:
         self.clock = Clock()
         catalogue = Catalogue(default)
@@ -196,6 +198,7 @@ class MemoryNode:
             version="1.2.3",
             max_upload=max_upload,
             origins=origins,
+            calls=calls,
         )
 
     @property

@@ -35,7 +35,7 @@ def test_a_batch_is_counted_once_and_its_requests_each() -> None:
 
 
 def test_answers_are_counted_by_status() -> None:
-    traffic = Traffic()
+    traffic = Traffic(lambda: 0)
     traffic.answered(200, 0.1)
     traffic.answered(503, 0.2)
     traffic.answered(200, 0.3)

@@ -631,6 +631,23 @@ def test_every_other_answer_says_how_long_it_took(
     assert re.fullmatch(r"total;dur=\d+\.\d\d", dict(call.trailing_metadata())["server-timing"])
 
 
+def test_calls_are_counted_by_their_status(node: GrpcNode) -> None:
+    traffic = node.server.traffic
+    node.call(OIP, "ModelInfer", **infer_fields())
+    node.call(OIP, "ServerLive")
+    assert node.refused(OIP, "ModelInfer", model_name="roses")[0] is StatusCode.NOT_FOUND
+    assert node.refused(PREDICTION, "MultiInference")[0] is StatusCode.UNIMPLEMENTED
+    left = node.begin(OIP, "ModelInfer", **infer_fields())
+    queued(node, 1)
+    assert traffic.in_flight() == 1
+    left.cancel()
+    queued(node, 0)
+    node.pump(lambda: traffic.in_flight() == 0)
+    told = {"OK": 2, "NOT_FOUND": 1, "UNIMPLEMENTED": 1, "CANCELLED": 1}
+    assert traffic.statuses == told
+    assert traffic.seconds.buckets()[-1] == ("+Inf", 5)
+
+
 def test_the_load_is_told_to_grpcs_own_balancing(node: GrpcNode) -> None:
     # gRPC takes this key out of what it hands to programs, so it is looked for in the bytes.
     port = node.server.port

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from smls_node.counts import Traffic
 from smls_node.faces.metrics import PATHS
 from smls_node.versions import Standing, State
 from tests.memory import Reply, request
@@ -85,6 +86,60 @@ def test_the_rows_of_a_batch_are_those_of_all_its_requests() -> None:
     assert value(reply, "smls_requests_total", **half, code="ok") == 1
 
 
+def test_what_does_not_fit_is_counted_and_names_that_are_not_there_make_no_labels() -> None:
+    node = MemoryNode(model("half", runtime=HalfPlusTwo()))
+    half = {"model": "half", "version": "1"}
+    node.request("POST", "/v1/models/half:predict", b'{"inputs": [[[1.0, 2.0, 3.0]]]}')
+    node.request("POST", "/models/half", b"x", "image/jpeg")
+    assert value(metrics(node), "smls_requests_total", **half, code="bad_request") == 2
+    before = samples(metrics(node)).keys()
+    for number in range(9):
+        for path in (f"v1/models/{number}:predict", f"v2/models/{number}/infer", f"x{number}"):
+            node.request("POST", f"/{path}", b"{}")
+        node.request("GET", f"/v1/models/half/versions/{number + 2}")
+        node.request(f"X{number}", "/")
+    new = samples(metrics(node)).keys() - before
+    assert {name for name, _ in new} == {"smls_http_responses_total"}
+    assert {dict(labels)["status"] for _, labels in new} <= {"400", "404", "405"}
+
+
+def test_the_grpc_port_is_told_of_where_there_is_one() -> None:
+    assert not {name for name, _ in samples(metrics(MemoryNode())) if "grpc" in name}
+    calls = Traffic(lambda: 3)
+    node = MemoryNode(calls=calls)
+    assert value(metrics(node), "smls_grpc_in_flight") == 3
+    for code, seconds in (("OK", 0.1), ("OK", 0.2), ("NOT_FOUND", 0.4)):
+        calls.answered(code, seconds)
+    reply = metrics(node)
+    assert value(reply, "smls_grpc_responses_total", code="OK") == 2
+    assert value(reply, "smls_grpc_responses_total", code="NOT_FOUND") == 1
+    assert value(reply, "smls_grpc_request_seconds_bucket", le="0.25") == 2
+
+
+UNITS = ("_seconds", "_bytes", "_rows", "_ratio", "_info")
+"""Prometheus's base units, what it counts here, and what is a fact."""
+
+
+def test_names_are_as_prometheus_advises() -> None:
+    families = [
+        family
+        for family in text_string_to_metric_families(metrics(asked_node()).body.decode())
+        if family.name.startswith("smls_")
+    ]
+    assert len(families) > 15
+    for family in families:
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", family.name)
+        kinds = {each.name.removeprefix(family.name) for each in family.samples}
+        if family.type == "counter":
+            assert kinds == {"_total"}
+        elif family.type == "histogram":
+            assert kinds == {"_bucket", "_count", "_sum"}
+            assert family.name.endswith(UNITS)
+        else:
+            assert (family.type, kinds) == ("gauge", {""})
+            assert not family.name.endswith(("_total", "_count", "_sum", "_bucket"))
+
+
 def test_what_waits_is_told_and_what_leaves_is_counted() -> None:
     node = MemoryNode()
     content_type, body = form(image())
@@ -131,8 +186,10 @@ SCRAPED = {"job", "instance"}
 
 
 def asked_node() -> MemoryNode:
-    """A node that has answered, and so has every metric."""
-    node = MemoryNode()
+    """A node that has answered over HTTP and over gRPC, and so has every metric."""
+    calls = Traffic(lambda: 0)
+    calls.answered("OK", 0.1)
+    node = MemoryNode(calls=calls)
     node.post("/classify", image())
     return node
 

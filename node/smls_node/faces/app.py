@@ -40,9 +40,11 @@ def make_site(
     version: str,
     max_upload: int,
     origins: Collection[str] = (),
+    calls: Traffic | None = None,
 ) -> LimitedSite:
     """A site that serves ``serving``'s models; uploads have ``max_upload`` bytes at most, and
-    pages of ``origins`` may read its answers."""
+    pages of ``origins`` may read its answers. ``calls`` are those of the gRPC port, if there is
+    one, for the metrics."""
     app = Klein()
     errors_as_json(app, voice)
     forms.add_routes(app, serving, terms)
@@ -52,8 +54,8 @@ def make_site(
     docs.add_routes(app, serving, terms, version)
     page.add_routes(app, serving, version)
     tfserving.add_routes(app, serving, terms)
-    traffic = Traffic()
-    metrics.add_routes(app, serving, traffic, lambda: len(site.in_flight), version)
+    traffic = Traffic(lambda: len(site.in_flight))
+    metrics.add_routes(app, serving, traffic, calls, version)
     remember_routes(app)
 
     def screen(head: Head) -> Answer | None:

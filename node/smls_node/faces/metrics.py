@@ -49,12 +49,14 @@ _TIMES: tuple[tuple[str, str, Callable[[Counts], Histogram]], ...] = (
 
 
 def add_routes(
-    app: Any, serving: Serving, traffic: Traffic, in_flight: Callable[[], int], version: str
+    app: Any, serving: Serving, traffic: Traffic, calls: Traffic | None, version: str
 ) -> None:
-    """Adds the calls to the Klein application. ``in_flight`` counts the port's requests."""
+    """Adds the calls to the Klein application; ``traffic`` is that over HTTP, ``calls`` over gRPC
+    where that is spoken."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ModelMetrics(serving))
-    registry.register(NodeMetrics(serving, traffic, in_flight, version))
+    registry.register(NodeMetrics(serving, version))
+    registry.register(PortMetrics(traffic, calls))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -126,40 +128,60 @@ class ModelMetrics(Collector):
 
 
 class NodeMetrics(Collector):
-    """What is not a model's: the port's answers, the phase, the program's version."""
+    """The node's phase, and the program's version."""
 
-    def __init__(
-        self, serving: Serving, traffic: Traffic, in_flight: Callable[[], int], version: str
-    ) -> None:
+    def __init__(self, serving: Serving, version: str) -> None:
         self._serving = serving
-        self._traffic = traffic
-        self._in_flight = in_flight
         self._version = version
 
     def collect(self) -> Iterator[Metric]:
-        responses = CounterMetricFamily(
-            "smls_http_responses", "Answers over HTTP by their status", labels=("status",)
-        )
-        for status, count in self._traffic.statuses.items():
-            responses.add_metric((str(status),), count)
-        yield responses
-        seconds = HistogramMetricFamily(
-            "smls_http_request_seconds",
-            "Seconds from a request's headers to its answer, the upload included",
-        )
-        seen = self._traffic.seconds
-        seconds.add_metric((), seen.buckets(), seen.sum)
-        yield seconds
-        yield GaugeMetricFamily(
-            "smls_http_in_flight",
-            "Requests over HTTP not yet answered, this one too",
-            self._in_flight(),
-        )
         ready = float(self._serving.phase is Phase.READY)
         yield GaugeMetricFamily("smls_ready", "1 while the node takes requests", ready)
         about = GaugeMetricFamily("smls_node_info", "The node", labels=("node", "version"))
         about.add_metric((self._serving.node, self._version), 1)
         yield about
+
+
+class PortMetrics(Collector):
+    """What each port is asked and answers, whatever it is."""
+
+    def __init__(self, traffic: Traffic, calls: Traffic | None) -> None:
+        self._traffic = traffic
+        self._calls = calls
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _port(
+            "smls_http",
+            self._traffic,
+            CounterMetricFamily(
+                "smls_http_responses", "Answers over HTTP by their status", labels=("status",)
+            ),
+            "Seconds from a request's headers to its answer, the upload included",
+            "Requests over HTTP not yet answered, this one too",
+        )
+        if self._calls is not None:
+            yield from _port(
+                "smls_grpc",
+                self._calls,
+                CounterMetricFamily(
+                    "smls_grpc_responses", "Answers over gRPC by their status", labels=("code",)
+                ),
+                "Seconds from a call's message to its answer",
+                "Calls over gRPC not yet answered",
+            )
+
+
+def _port(
+    name: str, traffic: Traffic, responses: CounterMetricFamily, seconds: str, in_flight: str
+) -> Iterator[Metric]:
+    # Copied at once: gRPC's thread may add a status meanwhile.
+    for status, count in dict(traffic.statuses).items():
+        responses.add_metric((str(status),), count)
+    yield responses
+    family = HistogramMetricFamily(f"{name}_request_seconds", seconds)
+    family.add_metric((), traffic.seconds.buckets(), traffic.seconds.sum)
+    yield family
+    yield GaugeMetricFamily(f"{name}_in_flight", in_flight, traffic.in_flight())
 
 
 def _named(model: Model) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from smls.errors import BadRequest, SmlsError, Unavailable
 from smls.log import fault
 from smls.wire import LoadReport
 from smls_node.catalogue import Model
+from smls_node.counts import Traffic
 from smls_node.faces.grpc.messages import service
 from smls_node.faces.grpc.statuses import (
     TIMING_KEY,
@@ -96,17 +97,27 @@ class Call:
 
     def report(self, times: Times, load: LoadReport, *, encode: float) -> None:
         """Says with the answer where the time went, and how busy the node is."""
-        total = self._node.serving.seconds() - self._begun
+        total = self.age
         read = max(0.0, total - times.total - encode)
         timing = server_timing(times, read=read, encode=encode, total=total)
         self._timing = timing
         self.trailing = load_metadata(load)
 
     @property
+    def age(self) -> float:
+        """Seconds since the call began."""
+        return self._node.serving.seconds() - self._begun
+
+    @property
+    def left(self) -> grpc.StatusCode:
+        """How a call ends whose client waits no more: by its deadline, or before."""
+        late = self._node.serving.seconds() >= self.deadline
+        return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+
+    @property
     def timing(self) -> Metadata:
         """Where the time went; how long it took in all, where a call has not said more."""
-        total = self._node.serving.seconds() - self._begun
-        return ((TIMING_KEY, self._timing or f"total;dur={total * 1000:.2f}"),)
+        return ((TIMING_KEY, self._timing or f"total;dur={self.age * 1000:.2f}"),)
 
 
 Answer = Callable[[Any, Call], Awaitable[Any]]
@@ -127,7 +138,7 @@ class Unary:
 
 
 class Node:
-    """The node as gRPC's thread sees it; counts the calls in flight.
+    """The node as gRPC's thread sees it; counts the calls and those in flight.
 
     ``from_thread`` calls a function on the reactor's thread, as ``callFromThread`` does.
     """
@@ -140,6 +151,7 @@ class Node:
         self.serving = serving
         self.timeout_seconds = timeout_seconds
         self.in_flight = 0
+        self.traffic = Traffic(lambda: self.in_flight)
         self._from_thread = from_thread
         self._idle = asyncio.Event()
         self._idle.set()
@@ -207,11 +219,16 @@ class Node:
                     answered = await answer(data, call)
                 except SmlsError as error:
                     problem = error
+                except asyncio.CancelledError:
+                    self.traffic.answered(call.left.name, call.age)
+                    raise
                 except Exception:
                     problem = fault(self.log, Failure())
                 else:
+                    self.traffic.answered(grpc.StatusCode.OK.name, call.age)
                     context.set_trailing_metadata((*call.timing, *call.trailing))
                     return answered
+            self.traffic.answered(status_of(problem).name, call.age)
             trailing = (*call.timing, *call.trailing, *pushback(problem))
             await context.abort(status_of(problem), problem.message, trailing)
             raise AssertionError("abort raises")

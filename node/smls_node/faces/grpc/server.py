@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from smls.errors import PortTaken
 from smls.wire import join_address
 from smls_node import machine
+from smls_node.counts import Traffic
 from smls_node.faces.grpc import oip, reflection, tfserving
 from smls_node.faces.grpc.calls import Node, post
 from smls_node.faces.grpc.health import SERVICE as HEALTH
@@ -91,6 +92,11 @@ class GrpcServer:
     def in_flight(self) -> int:
         """How many calls are not answered yet."""
         return self._node.in_flight
+
+    @property
+    def traffic(self) -> Traffic:
+        """What is counted of the calls."""
+        return self._node.traffic
 
     def start(self) -> None:
         """Listens; blocks for the milliseconds until it does.
