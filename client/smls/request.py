@@ -20,7 +20,7 @@ from twisted.web.server import Request
 from smls.errors import Overloaded, SmlsError
 from smls.inflate import Inflate
 from smls.log import fault
-from smls.web import Answer, Head, answer_for, error_answer, is_gzip
+from smls.web import Answer, Head, answer_for, error_answer, is_packed, origin_form
 from smls.web import log as faults
 
 if TYPE_CHECKING:
@@ -70,11 +70,12 @@ class LimitedRequest(Request):
         super().gotLength(length)  # type: ignore[no-untyped-call]
         self.started = self.site.clock.seconds()
         # Before the body is there, Twisted keeps the request line on the channel alone.
+        self.channel._path = origin_form(self.channel._path)
         head = Head.of(self.channel._command, self.channel._path, self.requestHeaders, length)
         self._head = head
         for name, value in self.site.cors(head):
             self.responseHeaders.setRawHeaders(name, [value])
-        if length != 0 and is_gzip(head):
+        if length != 0 and is_packed(head):
             self._inflate = Inflate(self.site.max_body)
         answer = self.site.early_answer(head)
         if answer is not None:

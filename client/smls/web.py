@@ -119,6 +119,20 @@ class Head:
         return values[-1] if values else None
 
 
+def origin_form(target: bytes) -> bytes:
+    """A request's target without scheme and host, which a client may send as proxies are sent them
+    (RFC 9112, 3.2.2).
+
+    >>> origin_form(b"http://node:8501/v2?x"), origin_form(b"/v2"), origin_form(b"HTTP://node")
+    (b'/v2?x', b'/v2', b'/')
+    """
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        return target
+    path = rest.find(b"/")
+    return rest[path:] if path >= 0 else b"/"
+
+
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -238,17 +252,17 @@ def errors_as_json(app: Any, voice: Voice = as_it_is) -> None:
     app.handle_errors(Exception)(lambda *given: ours(*given[-2:]))
 
 
-def is_gzip(head: Head) -> bool:
-    """Whether the request's body is sent as a gzip file."""
-    return _encoding(head) in ("gzip", "x-gzip")
+def is_packed(head: Head) -> bool:
+    """Whether the request's body is sent as a file that ``Inflate`` reads."""
+    return _encoding(head) in ("gzip", "x-gzip", "deflate")
 
 
 def encoding_error(head: Head) -> Answer | None:
     """What is wrong with how the request's body is encoded (RFC 9110, 15.5.16)."""
-    if _encoding(head) in ("", "identity") or is_gzip(head):
+    if _encoding(head) in ("", "identity") or is_packed(head):
         return None
-    problem = f"Content-Encoding: got {_encoding(head)!r}, wanted gzip"
-    return error_answer("unsupported_encoding", problem, (("Accept-Encoding", "gzip"),))
+    problem = f"Content-Encoding: got {_encoding(head)!r}, wanted gzip or deflate"
+    return error_answer("unsupported_encoding", problem, (("Accept-Encoding", "gzip, deflate"),))
 
 
 def _encoding(head: Head) -> str:

@@ -168,10 +168,11 @@ def test_another_signature_is_asked_for_by_its_name(tensorflow_models: Running) 
     assert asked.outputs["outputs"].tolist() == [[5.0]]
 
 
-def test_bodies_go_as_gzip_files_both_ways(tensorflow_models: Running) -> None:
+@pytest.mark.parametrize("packing", ["gzip", "deflate"])
+def test_bodies_go_packed_both_ways(tensorflow_models: Running, packing: str) -> None:
     given = triton.InferInput("x", [50_000, 1], "FP32")
     given.set_data_from_numpy(np.ones((50_000, 1), np.float32))
-    packed = {"request_compression_algorithm": "gzip", "response_compression_algorithm": "gzip"}
+    packed = {"request_compression_algorithm": packing, "response_compression_algorithm": packing}
     with triton.InferenceServerClient(tensorflow_models.address) as client:
         for binary in (True, False):
             wanted = triton.InferRequestedOutput("y", binary_data=binary)

@@ -15,7 +15,7 @@ ERRORS = {
     "400": "The request is malformed.",
     "404": "There is no such model, version or path.",
     "413": "The body has more bytes than are allowed.",
-    "415": "What was sent is no image, or in a Content-Encoding that is not gzip.",
+    "415": "What was sent is no image, or in a Content-Encoding other than gzip and deflate.",
     "422": "The image is broken.",
     "500": "A fault of the node, which its log has.",
     "501": "A part of the protocol that is not served here.",

@@ -50,7 +50,10 @@ class Terms:
             return succeed(answer.write_to(request))
 
         def packed(body: bytes) -> bytes:
-            headers = (*answer.headers, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
+            # Beside what the answer varies by already, such as the page's origin.
+            varies = [*request.responseHeaders.getRawHeaders("Vary", []), "Accept-Encoding"]
+            packing = (("Content-Encoding", "gzip"), ("Vary", ", ".join(varies)))
+            headers = (*answer.headers, *packing)
             return evolve(answer, body=body, headers=headers).write_to(request)
 
         body = self.offload(len(answer.body), gzip.compress, answer.body, GZIP_LEVEL)
