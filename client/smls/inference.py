@@ -15,7 +15,7 @@ import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
 
-from smls.errors import BadRequest
+from smls.errors import BadRequest, Unsupported
 from smls.tensorbytes import Buffer, from_bytes, kind_of, shape_of, shown, to_bytes
 from smls.tensorjson import from_json, parse, to_json
 from smls.tensors import Tensors, datatype_of
@@ -98,6 +98,7 @@ def read_request(body: Buffer, json_bytes: int | None) -> InferRequest:
     Tensors that came as bytes lie in ``body``.
 
     :raises BadRequest: telling what is wrong with it.
+    :raises Unsupported: where an input lies in shared memory.
     """
     head, rest = _split(body, json_bytes)
     inputs = _tensors("input", head.get("inputs"), rest)
@@ -173,7 +174,9 @@ def _tensors(what: str, items: object, rest: memoryview) -> Tensors:
         datatype, shape = item.get("datatype"), shape_of(where, item.get("shape"))
         kind_of(where, datatype)
         assert isinstance(datatype, str)
-        size = _parameters(where, item).get(_SIZE)
+        parameters = _parameters(where, item)
+        check_sent(where, parameters)
+        size = parameters.get(_SIZE)
         if size is None:
             if "data" not in item:
                 raise BadRequest(f"{where}: got neither data nor binary_data_size")
@@ -191,6 +194,15 @@ def _tensors(what: str, items: object, rest: memoryview) -> Tensors:
     if len(rest):
         raise BadRequest(f"the body: got {len(rest)} bytes that belong to no {what}")
     return tensors
+
+
+def check_sent(where: str, parameters: Mapping[str, Any]) -> None:
+    """Whether a tensor with these parameters was sent along.
+
+    :raises Unsupported: where it lies in shared memory.
+    """
+    if "shared_memory_region" in parameters:
+        raise Unsupported(f"{where}: shared memory is not served; send the tensor itself")
 
 
 def _wanted(items: list[dict[str, Any]]) -> tuple[WantedOutput, ...]:

@@ -102,8 +102,8 @@ def item(**more: Any) -> dict[str, Any]:
     return {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2], **more}
 
 
-def asking(parameters: dict[str, Any] | None = None, **more: Any) -> bytes:
-    return json.dumps({"inputs": [item(**more)], "parameters": parameters or {}}).encode()
+def asking(asked: dict[str, Any] | None = None, **more: Any) -> bytes:
+    return json.dumps({"inputs": [item(**more)], "parameters": asked or {}}).encode()
 
 
 INFER = "/v2/models/double/infer"
@@ -113,6 +113,7 @@ V2_JSON = [
     ("/v2/models/double/versions/9/infer", asking(), 404, "version: got '9', wanted one of 1"),
     (INFER, asking({"signature_name": "s"}), 400, "signature: got 's', wanted serving_default"),
     (INFER, asking(name="z"), 400, "inputs: got no 'x', wanted x"),
+    (INFER, asking(parameters={"shared_memory_region": "r"}), 501, "input x: shared memory"),
     (INFER, asking(datatype="FP31"), 400, "input x: datatype: got 'FP31', wanted one of BOOL"),
     (INFER, asking(datatype="FP64"), 400, "input x: got FP64[1, 2], wanted FP32[?, 2]"),
     (INFER, asking(shape=[2]), 400, "input x: got FP32[2], wanted FP32[?, 2]"),
@@ -128,7 +129,7 @@ V2_JSON = [
         "does not fit into uint8",
     ),
     (INFER, asking().replace(b"[1, 2]}", b"[1, 1e999]}"), 400, "no JSON that can be read"),
-    (INFER, asking().replace(b"[1, 2]}", b"[1, NaN]}"), 400, "no JSON that can be read"),
+    (INFER, asking().replace(b"[1, 2]}", b"[1, nan]}"), 400, "no JSON that can be read"),
     (INFER, b'{"inputs": %b1%b}' % (b"[" * DEEP, b"]" * DEEP), 400, "no JSON that can be read"),
     (INFER, b'{"parameters": ' + b'{"a":' * DEEP, 400, "no JSON that can be read"),
     (INFER, asking()[:-1], 400, "no JSON that can be read"),
@@ -239,6 +240,8 @@ def numbers(field: str, values: Any, **more: Any) -> Any:
 
 INVALID = StatusCode.INVALID_ARGUMENT
 
+IN_SHARED_MEMORY = {"shared_memory_region": {"string_param": "r"}}
+
 
 @pytest.mark.parametrize(
     ("fields", "status", "text"),
@@ -264,6 +267,11 @@ INVALID = StatusCode.INVALID_ARGUMENT
             numbers("uint_contents", [1, 256], name="n", datatype="UINT8", shape=[2]),
             INVALID,
             "got 1 to 256 in uint_contents, wanted uint8",
+        ),
+        (
+            {"inputs": [{**raw()["inputs"][0], "parameters": IN_SHARED_MEMORY}]},
+            StatusCode.UNIMPLEMENTED,
+            "input x: shared memory is not served",
         ),
         (
             {"outputs": [{"name": "z"}], **raw()},

@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from smls.errors import BadRequest
+from smls.inference import check_sent
 from smls.tensorbytes import Buffer, from_bytes, kind_of, shape_of, shaped, texts_of, to_bytes
 from smls.tensors import Tensors, datatype_of
 from smls_node.faces.grpc.encoding import cut, head
@@ -54,9 +55,12 @@ def read(request: Any, raw: Sequence[memoryview]) -> Tensors:
     """The inputs of a ``ModelInferRequest``; those sent as bytes lie in ``raw``.
 
     :raises BadRequest: naming the input, what was got and what was wanted.
+    :raises Unsupported: where an input lies in shared memory.
     """
     raw = [*(memoryview(each) for each in request.raw_input_contents), *raw]
     inputs = request.inputs
+    for each in inputs:
+        check_sent(f"input {each.name}", each.parameters)
     if raw and len(raw) != len(inputs):
         raise BadRequest(
             f"raw_input_contents: got {len(raw)}, wanted one for each of {len(inputs)} inputs"
