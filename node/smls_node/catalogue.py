@@ -204,7 +204,7 @@ class Catalogue:
     def _only_name(self) -> str:
         names = {model.name for model in self.models}
         if len(names) != 1:
-            raise BadRequest(f"model: got none, wanted ?model= with one of {self._names()}")
+            raise BadRequest(f"model: got none, wanted one of {self._names()}")
         return names.pop()
 
     def _names(self) -> str:

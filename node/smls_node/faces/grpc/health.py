@@ -57,7 +57,8 @@ class Health:
         if request.service not in self._services:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND,
-                f"service: got {request.service!r}, wanted one of {', '.join(self._services)}",
+                f"service: got {request.service!r}, wanted none or one of "
+                f"{', '.join(sorted(self._services - {''}))}",
             )
         return _Response(status=self._status(request.service))
 
