@@ -69,7 +69,8 @@ def write(path: str, found: Inference, stdout: BinaryIO) -> None:
     try:
         with nullcontext(stdout) if path == STANDARD else open(path, "wb") as file:
             if is_array:
-                np.save(file, *arrays.values())
+                (array,) = arrays.values()
+                np.save(file, array)
             else:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
     except BrokenPipeError:
