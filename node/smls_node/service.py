@@ -38,8 +38,10 @@ from smls_node.nodesettings import NodeSettings, settings_of
 from smls_node.pools import Pools
 from smls_node.serving import Phase, Serving
 from smls_node.settings import ModelSettings
+from smls_node.stall import StallWatch
 from smls_node.threads import OwnThreads
 from smls_node.upkeep import Upkeep
+from smls_node.versions import Standing, State
 
 if TYPE_CHECKING:
     from smls_node.faces.grpc.server import GrpcServer
@@ -89,6 +91,7 @@ class NodeService(Service):
         self._pacing.clock = reactor
         self._watching = LoopingCall(self._watch)
         self._watching.clock = reactor
+        self._stalls = StallWatch(reactor)
         self._port: IListeningPort | None = None
         self._announcement: Announcement | None = None
         self._upkeep: Upkeep | None = None
@@ -124,6 +127,7 @@ class NodeService(Service):
             grpc=f", for gRPC port {self._grpc.port}" if self._grpc else "",
         )
         self._parsers.start()
+        self._stalls.start()
         self._loading = True
         pool = self._reactor.getThreadPool()
         loaded = deferToThreadPool(self._reactor, pool, self._load).addCallback(self._keep_up)
@@ -178,6 +182,7 @@ class NodeService(Service):
                 model.give_back()
         self._pools.close()
         self._parsers.stop()
+        self._stalls.stop()
         self.log.info("stopped")
         if self._upkeep is not None and self._upkeep.is_busy:
             # As while loading at the start: the reactor would wait for that thread.
@@ -189,12 +194,21 @@ class NodeService(Service):
 
     def _load(self) -> list[Model]:
         """Blocks: loads the models of the command line."""
-        return [self._load_timed(each) for each in self._settings.models]
+        return [self._load_named(each) for each in self._settings.models]
+
+    def _load_named(self, settings: ModelSettings) -> Model:
+        """Blocks: loads a model of the command line, and tells that it does, since it may hang."""
+        name, version = loading.name_of(settings), settings.version
+        self.log.info("model {model} version {version}: loading", model=name, version=version)
+        begun = Standing(name, version, State.LOADING, since=self._reactor.seconds())
+        self._reactor.callFromThread(self._serving.catalogue.stand, [begun])
+        return self._load_timed(settings)
 
     def _keep_up(self, models: list[Model]) -> Any:
         """Serves these, and then those in folders; fires when they are loaded too."""
         if not self.running:
             return None
+        self._serving.catalogue.stand([])
         for model in models:
             self._serve(model)
         settings = self._settings

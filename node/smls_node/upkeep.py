@@ -35,8 +35,8 @@ PATIENCE_SECONDS = 30.0
 TensorFlow and a graph of 100 MB take 5 s on a busy box."""
 
 STARTING_PATIENCE_SECONDS = 240.0
-"""The same before the node is ready, which then goes on without it. Two loads at once would be
-measured wrongly, and a proof may take 180 s."""
+"""How long others wait for it before the node is ready, which then goes on without it. Two loads at
+once would be measured wrongly, and a proof may take 180 s."""
 
 LEAVING_SECONDS = 5.0
 """How long the thread of a load that was given up may take to end, with its process killed."""
@@ -190,7 +190,7 @@ class Upkeep:
             self._drop(edition)
         while (edition := self._versions.to_give_up()) is not None:
             self._give_up(self._loads[edition])
-        self._tell_late(self._versions.late(now, self._patience))
+        self._tell_late(self._versions.late(now, PATIENCE_SECONDS))
         if (
             self._looking.running
             and (edition := self._versions.to_load(now, self._patience)) is not None
@@ -213,10 +213,11 @@ class Upkeep:
         for edition in now - self._late:
             self.log.warn(
                 "model {model} version {version} is still loading after {seconds:.0f} s; others "
-                "are loaded meanwhile, and unloading it ends this",
+                "wait for it no longer than {patience:.0f} s, and unloading it ends this",
                 model=edition.name,
                 version=edition.version,
-                seconds=self._patience,
+                seconds=PATIENCE_SECONDS,
+                patience=self._patience,
             )
         self._late = now
 
