@@ -8,13 +8,11 @@ import os
 import socket
 import sys
 import time
-from concurrent.futures import Future
 from functools import partial
 from importlib.metadata import version
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.interfaces import IListeningPort
@@ -33,15 +31,12 @@ from smls_node.announcement import Announcement
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
-from smls_node.factory import OBJECTS
+from smls_node.loader import Loader
 from smls_node.nodesettings import NodeSettings, settings_of
-from smls_node.pools import Pools
 from smls_node.serving import Phase, Serving
-from smls_node.settings import ModelSettings
 from smls_node.stall import StallWatch
 from smls_node.threads import OwnThreads
 from smls_node.upkeep import Upkeep
-from smls_node.versions import Standing, State
 
 if TYPE_CHECKING:
     from smls_node.faces.grpc.server import GrpcServer
@@ -84,7 +79,7 @@ class NodeService(Service):
             origins=settings.origins,
         )
         self._grpc = self._make_grpc()
-        self._pools = Pools()
+        self._loader = Loader(reactor, self._serving, settings.findings, settings.accelerate)
         self._deadlines = LoopingCall(self._serving.expire)
         self._deadlines.clock = reactor
         self._pacing = LoopingCall(self._look_at_pace)
@@ -95,15 +90,6 @@ class NodeService(Service):
         self._port: IListeningPort | None = None
         self._announcement: Announcement | None = None
         self._upkeep: Upkeep | None = None
-        self._means = loading.Means(
-            settings.findings,
-            self._pools,
-            self._serving.seconds,
-            reactor.callFromThread,
-            settings.accelerate,
-            OBJECTS,
-            soon=partial(reactor.callLater, 0),
-        )
 
     def startService(self) -> None:
         """Listens at once and loads in a thread; requests are refused until that is done.
@@ -180,7 +166,7 @@ class NodeService(Service):
         for model in self._serving.catalogue.models:
             if model.workers.stop():
                 model.give_back()
-        self._pools.close()
+        self._loader.close()
         self._parsers.stop()
         self._stalls.stop()
         self.log.info("stopped")
@@ -194,15 +180,7 @@ class NodeService(Service):
 
     def _load(self) -> list[Model]:
         """Blocks: loads the models of the command line."""
-        return [self._load_named(each) for each in self._settings.models]
-
-    def _load_named(self, settings: ModelSettings) -> Model:
-        """Blocks: loads a model of the command line, and tells that it does, since it may hang."""
-        name, version = loading.name_of(settings), settings.version
-        self.log.info("model {model} version {version}: loading", model=name, version=version)
-        begun = Standing(name, version, State.LOADING, since=self._reactor.seconds())
-        self._reactor.callFromThread(self._serving.catalogue.stand, [begun])
-        return self._load_timed(settings)
+        return [self._loader.named(each) for each in self._settings.models]
 
     def _keep_up(self, models: list[Model]) -> Any:
         """Serves these, and then those in folders; fires when they are loaded too."""
@@ -219,7 +197,7 @@ class NodeService(Service):
             settings.sources,
             settings.defaults,
             self._serving.catalogue,
-            load=self._load_found,
+            load=self._loader.found,
             serve=self._serve,
             changed=self._changed,
             drain_seconds=settings.drain_timeout,
@@ -227,21 +205,6 @@ class NodeService(Service):
         )
         self._serving.control = self._upkeep
         return self._upkeep.start()
-
-    def _load_found(
-        self, settings: ModelSettings, served: Model | None, given_up: Future[None]
-    ) -> Model:
-        """Blocks: loads a model of a folder."""
-        if self._serving.phase is Phase.LOADING:
-            return self._load_timed(settings, served=served)
-        beside = self._pools.beside()
-        given_up.add_done_callback(lambda _: beside.give_up())
-        return self._load_timed(settings, beside=beside, served=served)
-
-    def _load_timed(self, settings: ModelSettings, **how: Any) -> Model:
-        begun = self._serving.seconds()
-        model = loading.load(settings, self._means, **how)
-        return evolve(model, load_seconds=self._serving.seconds() - begun)
 
     def _serve(self, model: Model) -> None:
         self.log.info(
