@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ ([0-9a-f]+) (\S+) (\d+)")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -118,7 +119,7 @@ def resume(root: int) -> None:
     _signal(tree(root), signal.SIGCONT)
 
 
-def end(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
+def end(process: subprocess.Popen[Any], patience: float = 10.0) -> None:
     """Ends the process as a user would, then whatever of its tree is left."""
     left = {pid: _started(pid) for pid in tree(process.pid)}
     _signal(list(left), signal.SIGCONT)

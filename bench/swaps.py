@@ -3,7 +3,8 @@
 returns.
 
 A node serves two models from folders: the digits, asked at a steady pace, and MobileNetV2, of
-which a new version is put there again and again.
+which a new version is put there again and again. The node ends with this program however that
+ends; its folders stay only where that is killed, until the next run.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import argparse
 import http.client
 import json
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -26,6 +27,8 @@ import numpy as np
 
 from bench import models, processes, readiness
 from bench.models import Model
+from bench.places import SWAPS
+from smls_node import machine
 
 CALLERS = 2
 PACE_SECONDS = 0.04
@@ -43,8 +46,10 @@ def main() -> int:
     options = parser.parse_args()
     if not readiness.ready():
         return 2
+    # What ends a program unwinds it, as an interrupt does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     steady, swapped = models.model("digits"), models.model(options.model)
-    with tempfile.TemporaryDirectory() as folder, _node(Path(folder), steady, swapped) as node:
+    with _empty(SWAPS) as folder, _node(folder, steady, swapped) as node:
         url, process = node
         image = steady.image_files()[0].read_bytes()
         with _callers(url, image) as quiet:
@@ -52,9 +57,9 @@ def main() -> int:
         memory: dict[int, float] = {}
         with _callers(url, image) as loading:
             for number in range(2, options.swaps + 2):
-                _put(Path(folder) / "swapped", str(number), swapped)
+                _put(folder / "swapped", str(number), swapped)
                 _wait(url, str(number))
-                shutil.rmtree(Path(folder) / "swapped" / str(number - 1))
+                shutil.rmtree(folder / "swapped" / str(number - 1))
                 if number % 5 == 1:
                     memory[number - 1] = processes.memory_mb(process)
     print("| calls of the digits | calls | failed | p50 ms | p99 ms | slowest ms |")
@@ -108,6 +113,17 @@ def _callers(url: str, image: bytes) -> Iterator[_Calls]:
 
 
 @contextmanager
+def _empty(folder: Path) -> Iterator[Path]:
+    """The folder with nothing in it, gone in the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
 def _node(folder: Path, steady: Model, swapped: Model) -> Iterator[tuple[str, int]]:
     """A node that serves both, by its URL and its process."""
     _put(folder / "steady", "1", steady)
@@ -118,14 +134,14 @@ def _node(folder: Path, steady: Model, swapped: Model) -> Iterator[tuple[str, in
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=machine.end_with_parent,
     )
     try:
         assert node.stdout is not None
         ready = next((line for line in node.stdout if "ready at" in line), "")
         yield ready.split("ready at ")[1].split("/ ")[0], node.pid
     finally:
-        node.terminate()
-        node.wait(30)
+        processes.end(node, 30)
 
 
 def _put(model: Path, version: str, files: Model) -> None:

@@ -8,13 +8,11 @@ import os
 import socket
 import sys
 import time
-from concurrent.futures import Future
 from functools import partial
 from importlib.metadata import version
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.interfaces import IListeningPort
@@ -33,11 +31,10 @@ from smls_node.announcement import Announcement
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
-from smls_node.factory import OBJECTS
+from smls_node.loader import Loader
 from smls_node.nodesettings import NodeSettings, settings_of
-from smls_node.pools import Pools
 from smls_node.serving import Phase, Serving
-from smls_node.settings import ModelSettings
+from smls_node.stall import StallWatch
 from smls_node.threads import OwnThreads
 from smls_node.upkeep import Upkeep
 
@@ -83,25 +80,17 @@ class NodeService(Service):
             origins=settings.origins,
             calls=self._grpc.traffic if self._grpc else None,
         )
-        self._pools = Pools()
+        self._loader = Loader(reactor, self._serving, settings.findings, settings.accelerate)
         self._deadlines = LoopingCall(self._serving.expire)
         self._deadlines.clock = reactor
         self._pacing = LoopingCall(self._look_at_pace)
         self._pacing.clock = reactor
         self._watching = LoopingCall(self._watch)
         self._watching.clock = reactor
+        self._stalls = StallWatch(reactor)
         self._port: IListeningPort | None = None
         self._announcement: Announcement | None = None
         self._upkeep: Upkeep | None = None
-        self._means = loading.Means(
-            settings.findings,
-            self._pools,
-            self._serving.seconds,
-            reactor.callFromThread,
-            settings.accelerate,
-            OBJECTS,
-            soon=partial(reactor.callLater, 0),
-        )
 
     def startService(self) -> None:
         """Listens at once and loads in a thread; requests are refused until that is done.
@@ -125,6 +114,7 @@ class NodeService(Service):
             grpc=f", for gRPC port {self._grpc.port}" if self._grpc else "",
         )
         self._parsers.start()
+        self._stalls.start()
         self._loading = True
         pool = self._reactor.getThreadPool()
         loaded = deferToThreadPool(self._reactor, pool, self._load).addCallback(self._keep_up)
@@ -177,8 +167,9 @@ class NodeService(Service):
         for model in self._serving.catalogue.models:
             if model.workers.stop():
                 model.give_back()
-        self._pools.close()
+        self._loader.close()
         self._parsers.stop()
+        self._stalls.stop()
         self.log.info("stopped")
         if self._upkeep is not None and self._upkeep.is_busy:
             # As while loading at the start: the reactor would wait for that thread.
@@ -190,12 +181,13 @@ class NodeService(Service):
 
     def _load(self) -> list[Model]:
         """Blocks: loads the models of the command line."""
-        return [self._load_timed(each) for each in self._settings.models]
+        return [self._loader.named(each) for each in self._settings.models]
 
     def _keep_up(self, models: list[Model]) -> Any:
         """Serves these, and then those in folders; fires when they are loaded too."""
         if not self.running:
             return None
+        self._serving.catalogue.stand([])
         for model in models:
             self._serve(model)
         settings = self._settings
@@ -206,7 +198,7 @@ class NodeService(Service):
             settings.sources,
             settings.defaults,
             self._serving.catalogue,
-            load=self._load_found,
+            load=self._loader.found,
             serve=self._serve,
             changed=self._changed,
             drain_seconds=settings.drain_timeout,
@@ -214,21 +206,6 @@ class NodeService(Service):
         )
         self._serving.control = self._upkeep
         return self._upkeep.start()
-
-    def _load_found(
-        self, settings: ModelSettings, served: Model | None, given_up: Future[None]
-    ) -> Model:
-        """Blocks: loads a model of a folder."""
-        if self._serving.phase is Phase.LOADING:
-            return self._load_timed(settings, served=served)
-        beside = self._pools.beside()
-        given_up.add_done_callback(lambda _: beside.give_up())
-        return self._load_timed(settings, beside=beside, served=served)
-
-    def _load_timed(self, settings: ModelSettings, **how: Any) -> Model:
-        begun = self._serving.seconds()
-        model = loading.load(settings, self._means, **how)
-        return evolve(model, load_seconds=self._serving.seconds() - begun)
 
     def _serve(self, model: Model) -> None:
         self.log.info(

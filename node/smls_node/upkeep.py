@@ -8,7 +8,7 @@ unloaded. ``repository`` and ``versions`` say what is to be done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,12 +19,13 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from smls.errors import ModelNotFound, ModelUnusable, Overloaded, SmlsError
+from smls.errors import ModelUnusable, SmlsError
 from smls_node import repository
 from smls_node.catalogue import Catalogue, Model
+from smls_node.demands import Demands
 from smls_node.repository import Parts, Seen, Source
 from smls_node.settings import ModelSettings
-from smls_node.versions import Edition, Standing, State, Versions, is_settled
+from smls_node.versions import Edition, State, Versions
 
 LOOK_SECONDS = 1.0
 """Between two looks: what is there is noticed by the second one after it, within 2 s."""
@@ -34,26 +35,11 @@ PATIENCE_SECONDS = 30.0
 TensorFlow and a graph of 100 MB take 5 s on a busy box."""
 
 STARTING_PATIENCE_SECONDS = 240.0
-"""The same before the node is ready, which then goes on without it. Two loads at once would be
-measured wrongly, and a proof may take 180 s."""
+"""How long others wait for it before the node is ready, which then goes on without it. Two loads at
+once would be measured wrongly, and a proof may take 180 s."""
 
 LEAVING_SECONDS = 5.0
 """How long the thread of a load that was given up may take to end, with its process killed."""
-
-LOOKS = 2
-"""A folder that has just come counts from the second look on that finds it."""
-
-UNLOADED = "it was unloaded on demand"
-
-
-@define(eq=False)
-class _Asked:
-    """Who waits until the model ``name`` is loaded, or gone, for so many looks at least."""
-
-    name: str
-    is_wanted: bool
-    looks: int
-    done: Deferred[None] = field(factory=Deferred)
 
 
 @define(eq=False)
@@ -101,9 +87,7 @@ class Upkeep:
         self._threads = threads
         self._taken = frozenset(model.name for model in catalogue.models)
         self._versions = Versions()
-        self._found_editions: tuple[Edition, ...] = ()
-        self._put_away: set[str] = set()
-        self._asked: list[_Asked] = []
+        self._demands = Demands(self._versions)
         self._models: dict[Edition, Model] = {}
         self._loads: dict[Edition, _Load] = {}
         self._late: frozenset[Edition] = frozenset()
@@ -129,9 +113,7 @@ class Upkeep:
         for loop in (self._looking, self._going_on):
             if loop.running:
                 loop.stop()
-        asked, self._asked = self._asked, []
-        for each in asked:
-            each.done.errback(Overloaded("the node is stopping; ask another one"))
+        self._demands.stop()
 
     def load(self, name: str) -> Deferred[None]:
         """Loads the model ``name`` where it was unloaded, or what failed of it again; fires when
@@ -142,9 +124,7 @@ class Upkeep:
         """
         if name in self._taken:
             return succeed(None)
-        self._put_away.discard(name)
-        self._versions.retry(name)
-        return self._ask(name, is_wanted=True)
+        return self._asked(self._demands.load(name))
 
     def unload(self, name: str) -> Deferred[None]:
         """Drops the model ``name``, or ends its loading, and keeps it so until it is loaded; fires
@@ -155,15 +135,11 @@ class Upkeep:
         """
         if name in self._taken:
             return fail(ModelUnusable(f"model {name} is of the command line, and stays"))
-        self._put_away.add(name)
-        return self._ask(name, is_wanted=False)
+        return self._asked(self._demands.unload(name))
 
-    def _ask(self, name: str, *, is_wanted: bool) -> Deferred[None]:
-        is_known = any(edition.name == name for edition in self._found_editions)
-        asked = _Asked(name, is_wanted, 0 if is_known else LOOKS)
-        self._asked.append(asked)
+    def _asked(self, done: Deferred[None]) -> Deferred[None]:
         self._want()
-        return asked.done
+        return done
 
     @property
     def is_busy(self) -> bool:
@@ -186,17 +162,12 @@ class Upkeep:
         found = repository.wanted(self._parts, self._sources, self._defaults, self._taken)
         unreadable = (f"{path} cannot be read: {why}" for path, why in now.unreadable.items())
         self._tell([*found.notes, *unreadable])
-        self._found_editions = found.editions
+        self._demands.found(found.editions)
         self._catalogue.label(found.labels)
-        for asked in self._asked:
-            asked.looks -= 1
         self._want()
 
     def _want(self) -> None:
-        """Wants what was found and not put away."""
-        self._versions.want(
-            edition for edition in self._found_editions if edition.name not in self._put_away
-        )
+        self._versions.want(self._demands.wanted)
         self._go_on()
 
     def _lost(self, failure: Failure) -> None:
@@ -219,29 +190,18 @@ class Upkeep:
             self._drop(edition)
         while (edition := self._versions.to_give_up()) is not None:
             self._give_up(self._loads[edition])
-        self._tell_late(self._versions.late(now, self._patience))
+        self._tell_late(self._versions.late(now, PATIENCE_SECONDS))
         if (
             self._looking.running
             and (edition := self._versions.to_load(now, self._patience)) is not None
         ):
             self._begin(edition)
-        if self._catalogue.stand((*self._versions.standings, *self._absentees())):
+        if self._catalogue.stand((*self._versions.standings, *self._demands.absent)):
             self._changed()
-        for asked in list(self._asked):
-            standings = self._versions.standings_of(asked.name)
-            if asked.looks <= 0 and all(map(is_settled, standings)):
-                self._asked.remove(asked)
-                self._tell_who_asked(asked, standings)
+        self._demands.answer()
         if self._settled is not None and self._versions.is_settled(now, self._patience):
             settled, self._settled = self._settled, None
             settled.callback(None)
-
-    def _absentees(self) -> Iterator[Standing]:
-        """The standings of what lies there, was put away, and is gone by now."""
-        for edition in self._found_editions:
-            name, version = edition.name, edition.version
-            if name in self._put_away and not self._versions.standings_of(name):
-                yield Standing(name, version, State.END, UNLOADED)
 
     @property
     def _patience(self) -> float:
@@ -253,25 +213,13 @@ class Upkeep:
         for edition in now - self._late:
             self.log.warn(
                 "model {model} version {version} is still loading after {seconds:.0f} s; others "
-                "are loaded meanwhile, and unloading it ends this",
+                "wait for it no longer than {patience:.0f} s, and unloading it ends this",
                 model=edition.name,
                 version=edition.version,
-                seconds=self._patience,
+                seconds=PATIENCE_SECONDS,
+                patience=self._patience,
             )
         self._late = now
-
-    def _tell_who_asked(self, asked: _Asked, standings: Iterable[Standing]) -> None:
-        failed = [each for each in standings if each.state is State.END]
-        if all(edition.name != asked.name for edition in self._found_editions):
-            self._put_away.discard(asked.name)
-            asked.done.errback(ModelNotFound(f"model {asked.name}: no folder has it"))
-        elif asked.is_wanted and asked.name in self._put_away:
-            asked.done.errback(Overloaded(f"model {asked.name} was unloaded meanwhile"))
-        elif asked.is_wanted and failed:
-            told = "; ".join(f"version {each.version}: {each.why}" for each in failed)
-            asked.done.errback(ModelUnusable(f"model {asked.name}: {told}"))
-        else:
-            asked.done.callback(None)
 
     def _begin(self, edition: Edition) -> None:
         served = self._catalogue.served(edition.name)

@@ -77,6 +77,20 @@ def write_hanging(folder: Path, name: str) -> tuple[str, ...]:
     return _write(folder, name, 4, 3, build)
 
 
+def write_greedy(folder: Path, name: str, megabytes: int) -> tuple[str, ...]:
+    """A graph of 4x4 pixels that needs so much memory for a bright image, and none for others."""
+
+    def build(pixels: tf.Tensor) -> tf.Tensor:
+        def much() -> tf.Tensor:
+            return tf.reduce_mean(tf.random.uniform([megabytes * 250_000]))
+
+        is_bright = tf.reduce_mean(pixels) > 0.5
+        taken = tf.compat.v1.cond(is_bright, much, lambda: tf.constant(0.0))
+        return tf.reduce_mean(pixels, [1, 2]) + 0 * taken
+
+    return _write(folder, name, 4, 3, build)
+
+
 def _write(
     folder: Path, name: str, side: int, classes: int, build: Callable[[tf.Tensor], tf.Tensor]
 ) -> tuple[str, ...]:

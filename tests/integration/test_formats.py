@@ -6,7 +6,9 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -107,7 +109,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def node(folder: Path) -> Iterator[Running]:
-    with running("smls-node", *LOCAL, *UNMEASURED, "--models", folder) as node:
+    named = ("--default-model", "digits-onnx")
+    with running("smls-node", *LOCAL, *UNMEASURED, *named, "--models", folder) as node:
         yield node
 
 
@@ -205,6 +208,23 @@ def test_the_client_embeds_and_predicts(node: Running, tmp_path: Path) -> None:
     assert [(each["row"], each["prediction"]) for each in shown] == list(
         zip(rows, predictions, strict=True)
     )
+
+
+def test_the_lines_of_the_examples_are_answered_as_they_stand(node: Running) -> None:
+    text = (EXAMPLES / "README.md").read_text("utf-8")
+    lines = re.findall(r"^curl .*", text, re.MULTILINE)
+    assert len(lines) == 4
+    answers = []
+    for line in lines:
+        asked = line.replace("http://127.0.0.1:8501/", node.url)
+        assert asked != line
+        done = subprocess.run(["sh", "-c", asked], capture_output=True, cwd=EXAMPLES.parent)
+        answers.append(json.loads(done.stdout))
+    digits, predicted, vectors, unnamed = answers
+    assert digits[0][0] == unnamed[0][0] == "3"
+    assert digits[0][1] == pytest.approx(0.956, abs=0.001)
+    assert predicted == {"prediction": [2]}
+    assert np.shape(vectors) == (2, 64)
 
 
 @pytest.mark.parametrize(

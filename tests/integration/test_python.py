@@ -178,13 +178,16 @@ def test_content_types_reach_the_class_over_rest_and_grpc(tmp_path: Path) -> Non
 
 HANGS = """
 import ctypes
-import os
+from pathlib import Path
 
 class Hangs:
     def load(self):
-        print(f"hanging in process {os.getpid()}", flush=True)
+        Path(__file__).with_name("hangs").write_text("now")
         # Called so, it keeps Python's lock: no other thread of its process runs.
         ctypes.PyDLL(None).sleep(600)
+
+    def predict(self, x: int) -> int:
+        return x
 """
 
 
@@ -193,7 +196,8 @@ def test_a_load_that_hangs_says_since_when_and_is_ended_by_unloading(tmp_path: P
         put(tmp_path / "hangs", HANGS, "Hangs")
         absent = until(lambda: [each for each in about(node) if each["state"] == "LOADING"])
         assert datetime.fromisoformat(absent[0]["since"]).tzinfo is UTC
-        left = until(lambda: descendants(node.process.pid))
+        until(lambda: read(tmp_path / "hangs" / "hangs"))
+        left = descendants(node.process.pid)
         assert ask(f"{node.url}readyz").status == 200
         unload = f"{node.url}v2/repository/models/hangs/unload"
         assert ask(unload, method="POST").status == 200
@@ -202,6 +206,10 @@ def test_a_load_that_hangs_says_since_when_and_is_ended_by_unloading(tmp_path: P
         assert "its loading is given up" in node.log
         put(tmp_path / "talks", TALKS.format(word="later"), "Talks")
         until(lambda: [each["name"] for each in ask(node.url).json["models"]] == ["talks"])
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def about(node: Running) -> list[dict[str, str]]:

@@ -88,9 +88,9 @@ def load_where_preloaded() -> Adding:
 
 
 def load_slowly(path: str) -> Adding:
-    """Hangs until somebody writes to the pipe at ``path``, with Python's lock."""
+    """Writes its process to the pipe at ``path``, and hangs with Python's lock."""
     with open(path, "w") as file:
-        file.write("hangs")
+        file.write(str(os.getpid()))
     ctypes.PyDLL(None).sleep(600)
     return Adding(0.0, 0)
 

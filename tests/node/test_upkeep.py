@@ -365,7 +365,7 @@ def test_a_load_that_hangs_is_told_of_and_holds_up_nobody_for_long(kept: Kept) -
         kept.look(int(2 * PATIENCE_SECONDS))
     assert kept.states == {"1": "LOADING", "2": "AVAILABLE"}
     (told,) = [formatEvent(each) for each in events if "still loading" in each["log_format"]]
-    assert told.startswith("model hanging version 1 is still loading after 30 s; others are")
+    assert told.startswith("model hanging version 1 is still loading after 30 s; others wait")
 
 
 def test_a_load_that_hangs_is_ended_by_unloading_it(kept: Kept) -> None:
@@ -418,7 +418,10 @@ def test_a_load_that_hangs_at_the_start_keeps_the_node_from_being_ready_for_a_wh
     kept.put("1", "hanging")
     kept.put("2", "other")
     ready = kept.start()
-    kept.look(int(STARTING_PATIENCE_SECONDS) - 1)
+    with capturedLogs() as events:
+        kept.look(int(STARTING_PATIENCE_SECONDS) - 1)
+    (told,) = [formatEvent(each) for each in events if "still loading" in each["log_format"]]
+    assert "after 30 s; others wait for it no longer than 240 s" in told
     assert (ready, kept.states) == ([], {"1": "LOADING", "2": "START"})
     kept.look()
     assert (ready, kept.states) == ([None], {"1": "LOADING", "2": "AVAILABLE"})

@@ -10,7 +10,7 @@ The laws:
 - A batch is run once or fails: it is never sent again to a process that was started since.
 - While there is no process, batches are refused at once, with when to come back.
 - What ends soon after it started is started again later each time, up to
-  ``backoff.LONGEST_SECONDS``.
+  ``backoff.LONGEST_SECONDS``. So is tried again what cannot be loaded in a process that was.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ from twisted.logger import Logger
 
 from smls.errors import ModelUnusable, NodeFault, Overloaded, SmlsError
 from smls.tensors import Tensors
-from smls_node.backoff import Backoff
+from smls_node.backoff import Backoff, pause_before
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.channel import Closed
 from smls_node.runtimes.forks import Life, fresh
@@ -171,7 +171,8 @@ class Apart:
         """Frees ``runtime``."""
         self._runtimes.remove(runtime)
         process = self._process
-        if process is not None and self._serving is None and not self._runtimes:
+        is_loaded = self._serving is not None and runtime.failure is None
+        if process is not None and not is_loaded and not self._runtimes:
             # It may hang where it is loaded again.
             process.end()
         with self._changing:
@@ -199,21 +200,31 @@ class Apart:
         process = self._process = Process(self._seconds(), self._ended, self._begin)
         if self._closed.is_set():
             process.end()
-        for runtime in self._runtimes:
+        try:
+            self._load_again(self._runtimes, process)
+        except Closed:
+            return process
+        self._serving = process
+        return process
+
+    def _load_again(self, runtimes: Iterable[RuntimeApart], process: Process) -> None:
+        """Loads what was in another process before; what fails says so by itself.
+
+        :raises Closed: where the process is gone.
+        """
+        for runtime in tuple(runtimes):
             try:
                 self._load(runtime, process)
                 runtime.failure = None
             except Closed:
-                return process
+                raise
             except Exception as error:
                 runtime.failure = error if isinstance(error, SmlsError) else NodeFault(str(error))
                 self.log.error(
-                    "process {id}: a model could not be loaded again: {error}",
+                    "process {id}: a model could not be loaded again, and is tried later: {error}",
                     id=process.id,
                     error=str(error),
                 )
-        self._serving = process
-        return process
 
     def _end(self) -> None:
         process, self._process, self._serving = self._process, None, None
@@ -221,7 +232,8 @@ class Apart:
             process.end()
 
     def _ended(self, process: Process) -> None:
-        """Called in a thread of its own when ``process`` is gone: starts the next one."""
+        """Called in a thread of its own when ``process`` is gone: starts the next one, and stays
+        until all that was there is there again."""
         if self._process is not process or not self._runtimes or self._closed.is_set():
             return
         self._lose(process)
@@ -236,8 +248,8 @@ class Apart:
             lived=lived,
             pause=pause,
         )
-        if not self._closed.wait(pause):
-            self._replace(process)
+        if not self._closed.wait(pause) and (again := self._replace(process)) is not None:
+            self._complete(again)
 
     def _lose(self, process: Process) -> None:
         """Sends nothing more to ``process``, which has ended."""
@@ -245,9 +257,27 @@ class Apart:
         if self._serving is process:
             self._problem, self._serving = problem, None
 
-    def _replace(self, process: Process) -> None:
+    def _replace(self, process: Process) -> Process | None:
         with self._changing:
-            if self._process is process and self._runtimes:
-                again = self._start()
-                if self._serving is again:
-                    self.log.info("process {id} has taken its place", id=again.id)
+            if self._process is not process or not self._runtimes:
+                return None
+            again = self._start()
+            if self._serving is again:
+                self.log.info("process {id} has taken its place", id=again.id)
+            return again
+
+    def _complete(self, process: Process) -> None:
+        """Tries again what could not be loaded in ``process``, as long as that lives."""
+        attempt = 0
+        while self._missing(process):
+            attempt += 1
+            if self._closed.wait(pause_before(attempt)):
+                return
+            # Where it dies meanwhile, the next one is another thread's.
+            with self._changing, contextlib.suppress(Closed):
+                self._load_again(self._missing(process), process)
+
+    def _missing(self, process: Process) -> set[RuntimeApart]:
+        if self._serving is not process:
+            return set()
+        return {each for each in tuple(self._runtimes) if each.failure is not None}

@@ -3,7 +3,8 @@
 
 The laws of forks:
 
-- The program that is forked begins with the first that needs it and ends with the last one.
+- The program that is forked begins with the first that needs it and ends with the last one, and
+  not before who would replace that has been forked too: it takes seconds to begin.
 - Where it ends before its forks, they live on; only how they end is then not known.
 - A fork that nobody waits for any more is not born, or killed as it is born.
 """
@@ -39,6 +40,9 @@ class Life(Protocol):
     def kill(self) -> None:
         """Ends it at once."""
 
+    def leave(self) -> None:
+        """Once it has ended, and is replaced where it is to be: gives up what both came from."""
+
 
 class Program:
     """A program ``python -m module DESCRIPTOR arguments``: the descriptor is that of ``theirs``.
@@ -72,6 +76,9 @@ class Program:
         """See ``Life``."""
         self._popen.kill()
 
+    def leave(self) -> None:
+        """See ``Life``."""
+
 
 def fresh(theirs: socket.socket) -> Life:
     """A guest as a new program, which is asked over the other end of ``theirs``."""
@@ -98,8 +105,8 @@ class Forks:
             self._forker.forks += 1
             return _Fork(self, self._forker, theirs)
 
-    def ended(self, forker: _Forker) -> None:
-        """Notes that one of its forks has ended; the last one takes it along."""
+    def left(self, forker: _Forker) -> None:
+        """Notes that one of its forks is gone for good; the last one takes it along."""
         with self._changing:
             forker.forks -= 1
             if not forker.forks:
@@ -160,8 +167,11 @@ class _Fork:
             self._told.close()
             if self._life >= 0:
                 os.close(self._life)
-        self._forks.ended(self._forker)
         return status
+
+    def leave(self) -> None:
+        """See ``Life``."""
+        self._forks.left(self._forker)
 
     def let_go(self) -> None:
         """See ``Life``."""

@@ -96,7 +96,10 @@ class Process:
         self._life.let_go()
         self._control.close()
         self._close_idle()
-        on_end(self)
+        try:
+            on_end(self)
+        finally:
+            self._life.leave()
 
     def _close_idle(self) -> None:
         with contextlib.suppress(IndexError):
