@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
@@ -344,6 +345,8 @@ class Client:
         async def ask(deadline: float) -> T:
             want = _want(*named)
             question = await make()
+            if question.rows > 1:
+                want = evolve(want, rows=question.rows)
             call = Call(
                 self._reactor, self._transport, self._directory, self._router, deadline, failures
             )

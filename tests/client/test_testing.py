@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,6 +187,21 @@ def test_a_load_report_reaches_the_policy(fleet: FakeFleet) -> None:
         while {call.node for call in fleet.calls} != {"a", "b"}:
             client.classify(IMAGE)
         assert {client.classify(IMAGE).node for _ in range(9)} == {"b"}
+
+
+def test_how_many_rows_a_call_has_reaches_the_policy(fleet: FakeFleet) -> None:
+    class Counting(smls.RoundRobin):
+        def pick(self, nodes: Any, want: smls.Want, now: float) -> smls.NodeRecord:
+            seen.append(want.rows)
+            return super().pick(nodes, want, now)
+
+    seen: list[int] = []
+    with fleet.client(balancer=Counting()) as client:
+        client.classify(IMAGE)
+        client.embed(["a", "b", "c"], "encoder")
+        client.predict([{"petal": 1}, {"petal": 2}], "iris")
+        client.infer("twice", {"x": np.zeros((32, 2))})
+    assert seen == [1, 3, 2, 32]
 
 
 def test_what_an_answer_raises_is_told() -> None:
