@@ -82,7 +82,8 @@ def test_each_call_is_answered_as_it_was_told_and_remembered(
 def test_nodes_take_turns_and_their_models_are_listed(
     fleet: FakeFleet, client: smls.BlockingClient
 ) -> None:
-    assert [client.classify(IMAGE).node for _ in range(4)] == ["a", "b"] * 2
+    turns = [client.classify(IMAGE).node for _ in range(4)]
+    assert turns in (["a", "b"] * 2, ["b", "a"] * 2)
     listed = [(each.name, each.version, each.labels) for each in client.models()]
     assert listed[1:3] == [("flowers", "1", ()), ("flowers", "10", ("canary",))]
     with smls.BlockingClient(nodes=[node.address for node in fleet.nodes]) as direct:
@@ -147,7 +148,6 @@ def test_nodes_hang_reset_and_are_late(fleet: FakeFleet) -> None:
     ):
         client.classify(IMAGE, timeout=0.02)
     fleet.call(good.open_at_most, 0)
-    assert fleet.calls[-1].node == "b"
 
 
 def test_nodes_die_come_back_and_join(fleet: FakeFleet, client: smls.BlockingClient) -> None:

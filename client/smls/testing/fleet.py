@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import blockingCallFromThread
 
 from smls.blocking import BlockingClient
-from smls.client import Options
+from smls.options import Options
 from smls.reactors import dispose, thread_reactor
 from smls.testing.node import Asked, FakeModel, FakeNode
 from smls.testing.registry import FakeRegistry
