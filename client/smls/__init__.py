@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from smls import aio as aio
     from smls import errors as errors
+    from smls import testing as testing
     from smls.balancer import Attempt as Attempt
     from smls.balancer import Balancer as Balancer
     from smls.balancer import Outcome as Outcome
@@ -88,7 +89,7 @@ _MODULES = {
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-_ROOMS = ("aio", "errors")
+_ROOMS = ("aio", "errors", "testing")
 
 __all__ = [*_ROOMS, *_HOMES]
 

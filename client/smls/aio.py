@@ -16,8 +16,8 @@ from twisted.internet.posixbase import PosixReactorBase
 from twisted.python.threadpool import ThreadPool
 
 from smls import client
-from smls.client import Options, check_options
 from smls.errors import ClientClosed
+from smls.options import Options, check_options
 
 P = ParamSpec("P")
 T = TypeVar("T")

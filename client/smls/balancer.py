@@ -19,11 +19,16 @@ from smls.wire import LoadReport, ModelRecord, NodeRecord
 
 @frozen(cache_hash=True)
 class Want:
-    """What a request is for; ``None`` stands for any."""
+    """What a request is for; ``None`` stands for any.
+
+    ``rows`` is how many texts, rows or such it has: a node counts its queue and its batches in
+    them. Requests that differ in nothing else are of one kind, and equal.
+    """
 
     model: str | None = None
     version: str | None = None
     label: str | None = None
+    rows: int = field(default=1, eq=False)
 
     def record(self, node: NodeRecord) -> ModelRecord | None:
         """The version on ``node`` that is wanted; ``None`` where the node does not tell."""

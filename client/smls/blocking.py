@@ -19,8 +19,9 @@ from weakref import finalize
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from smls.client import Client, Image, Options, check_options, read_image
+from smls.client import Client, Image, read_image
 from smls.errors import ClientClosed, ForkedClient
+from smls.options import Options, check_options
 from smls.reactors import dispose, thread_reactor
 
 P = ParamSpec("P")

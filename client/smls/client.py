@@ -7,24 +7,26 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from smls import served
-from smls.balancer import Balancer, Want
+from smls.balancer import Want
 from smls.call import Call, told
-from smls.directory import Directory, FixedNodes, RegistryDirectory, node_address
+from smls.directory import Directory, FixedNodes, RegistryDirectory
 from smls.errors import BadRequest, ClientClosed, DeadlineExceeded, SmlsError
 from smls.folders import cache_folder
+from smls.options import TIMEOUT_SECONDS, Cache, Options, check_options, check_timeout
 from smls.questions import Classify, Embed, Predict, Question
 from smls.remembered import Remembered
 from smls.results import Classification, ServedModel
 from smls.routing import Router, policy
 from smls.transport import Transport
-from smls.wire import NodeRecord, check_name, registry_url
+from smls.wire import NodeRecord, check_name
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
     from smls.infer import Infer, Inference
 
 T = TypeVar("T")
-
-TIMEOUT_SECONDS = 30.0
-"""How long a call may take where nothing else is said: a cold model may have to load first."""
 
 
 class Readable(Protocol):
@@ -45,9 +44,6 @@ class Readable(Protocol):
 
 Image = str | PathLike[str] | bytes | bytearray | memoryview | Readable
 """What ``classify`` takes: the path of a file, the bytes of one, or an open one."""
-
-Cache = bool | str | PathLike[str]
-"""Whether the last known nodes are kept on disk, or the folder where they are."""
 
 
 def read_image(image: Image) -> bytes:
@@ -68,56 +64,6 @@ def read_image(image: Image) -> bytes:
             f"image: got {type(content).__name__}, wanted a path, bytes or a file opened as binary"
         )
     return content
-
-
-def check_places(registries: Iterable[str | Iterable[str]], nodes: Iterable[str]) -> list[str]:
-    """The registries' URLs, one flat list; empty where ``nodes`` are named instead.
-
-    :raises BadRequest: where one of the addresses is malformed, or neither kind or both are named.
-    """
-    flat = [
-        registry_url(url)
-        for given in registries
-        for url in ([given] if isinstance(given, str) else given)
-    ]
-    direct = [node_address(node) for node in nodes]
-    if bool(flat) == bool(direct):
-        raise BadRequest(
-            "name a registry, as in Client('http://HOST:PORT'), "
-            "or nodes, as in Client(nodes=['HOST:PORT']), and not both"
-        )
-    return flat
-
-
-class Options(TypedDict, total=False):
-    """What all three clients take besides registries, by name."""
-
-    nodes: Iterable[str]
-    """``host:port`` of each node, to go without a registry."""
-    balancer: Balancer | str | None
-    """Who gets the next request: a policy or its name; see ``smls.routing``. By expected
-    completion time where it is left out."""
-    hedge: bool
-    """Whether a request that is late goes to a second node as well, within 2 % of all requests."""
-    timeout: float
-    """Seconds for a whole call that names no time of its own; 30 where it is left out."""
-    cache: Cache
-    """Whether the last known nodes are kept on disk for a start while no registry answers, in the
-    user's cache folder, as where it is left out; or the folder where they are."""
-
-
-def check_options(registries: Iterable[str | Iterable[str]], options: Options) -> list[str]:
-    """The registries' URLs, one flat list; empty where the options name nodes instead.
-
-    :raises BadRequest: where an address or an option is malformed, or neither registries nor
-        nodes or both are named.
-    """
-    unknown = sorted(set(options) - set(Options.__annotations__))
-    if unknown:
-        raise TypeError(f"got {', '.join(unknown)}, wanted {', '.join(Options.__annotations__)}")
-    check_timeout(options.get("timeout", TIMEOUT_SECONDS))
-    Router(policy(options.get("balancer")), hedge=options.get("hedge", False))
-    return check_places(registries, options.get("nodes", ()))
 
 
 class Client:
@@ -344,6 +290,8 @@ class Client:
         async def ask(deadline: float) -> T:
             want = _want(*named)
             question = await make()
+            if question.rows > 1:
+                want = evolve(want, rows=question.rows)
             call = Call(
                 self._reactor, self._transport, self._directory, self._router, deadline, failures
             )
@@ -371,16 +319,6 @@ def _remembered(reactor: Any, cache: Cache, registries: Iterable[str]) -> Rememb
     if cache is False:
         return None
     return Remembered(reactor, cache_folder() if cache is True else Path(cache), registries)
-
-
-def check_timeout(seconds: float) -> float:
-    """``seconds`` where they are a time that can be waited for.
-
-    :raises BadRequest: where they are not.
-    """
-    if not isinstance(seconds, int | float) or not 0 < seconds < 1e6:
-        raise BadRequest(f"timeout: got {seconds!r}, wanted seconds above 0 and below a million")
-    return float(seconds)
 
 
 def _want(model: str | None, version: int | str | None, label: str | None) -> Want:

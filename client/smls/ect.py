@@ -4,7 +4,8 @@
 A node tells with each answer what it has queued, when it is free, and that a batch of n takes
 a + b·n. From that, and from what this client sent there since, follows when one more request
 would be answered: its expected completion time. A node whose next batch has room costs only b
-more, so batches fill by themselves.
+more, so batches fill by themselves. A request of several rows costs b for each of them, and
+counts as so many: all that a node reports is in rows.
 
 On its own this is worse than taking turns where several clients choose among equal nodes: what
 they know is as old as their last answer, so they all go where a node was free a moment ago. So
@@ -93,6 +94,7 @@ class _Pool:
     loads: dict[str, Load] = field(factory=dict)
     capacity: float = 0.0
     in_flight: int = 0
+    """How many rows."""
     own: float = 0.0
     crowd: float = 0.0
     over: float = OVER
@@ -133,6 +135,7 @@ class ExpectedCompletion:
         others = max(0.0, pool.crowd - pool.own)
         stands_for = others / max(1.0, pool.own)
         price = others * sqrt(random())
+        more = want.rows - 1
         best, least, index, crowd = -1, inf, -1, 0.0
         unheard: list[int] = []
         for load in pool.listed:
@@ -146,7 +149,7 @@ class ExpectedCompletion:
             if load.queue and load.free_at < now:
                 load.advance(now)
             wait = load.free_at - now
-            cost = load.run + load.backlog
+            cost = load.run + load.backlog + more * load.each
             if wait > 0:
                 cost += wait
             if cost < load.floor:
@@ -155,7 +158,7 @@ class ExpectedCompletion:
                 cost += LATE_WEIGHT * (now - load.late_at)
             cost += load.way * (load.in_flight + 1)
             cost *= 1 + NOISE * random()
-            cost += (stands_for * load.in_flight + price) * load.pace
+            cost += (stands_for * load.rows + price) * load.pace
             if cost < least:
                 best, least = index, cost
         pool.crowd = crowd
@@ -167,12 +170,14 @@ class ExpectedCompletion:
         pool = self._pool(attempt.want)
         load = self._load(pool, attempt.node, attempt.want)
         load.share(attempt.sent_at)
-        load.promises[attempt] = load.promise(pool.allowed, attempt.sent_at)
+        promise = load.promise(pool.allowed, attempt.sent_at, attempt.want.rows)
+        load.promises[attempt] = promise
         self._turn += 1
         load.turn = self._turn
-        pool.in_flight += 1
+        pool.in_flight += promise.rows
         load.in_flight += 1
-        load.join(attempt.sent_at)
+        load.rows += promise.rows
+        load.join(attempt.sent_at, promise.rows)
         load.watch()
 
     def done(
@@ -184,14 +189,15 @@ class ExpectedCompletion:
         if promise is None:
             return
         load.share(now)
-        pool.in_flight -= 1
+        pool.in_flight -= promise.rows
         load.in_flight -= 1
+        load.rows -= promise.rows
         taken = now - attempt.sent_at
         part = load.shared - promise.shared
         sharing = taken / part if part > 0 else promise.sharing
         work = promise.work
         if work == inf and report is not None:
-            work = (report.a_ms + report.b_ms) / 1000
+            work = (report.a_ms + report.b_ms * attempt.want.rows) / 1000
         if outcome is Outcome.ANSWERED and work < inf:
             load.answered(max(0.0, min(taken, promise.longest(sharing)) - work), sharing)
             if promise.work < inf:
@@ -208,14 +214,14 @@ class ExpectedCompletion:
         if report is not None:
             load.hear(report, now)
         elif outcome is not Outcome.ANSWERED:
-            load.leave()
+            load.leave(promise.rows)
         load.watch()
 
     def expected(self, node: NodeRecord, want: Want, now: float) -> float | None:
         """Seconds until ``node`` would answer one more request; ``None`` before its first
         report."""
         load = self._pool(want).loads.get(node.id)
-        return None if load is None else load.expected(now)
+        return None if load is None else load.expected(now, want.rows)
 
     def late_at(self, attempt: Attempt) -> float | None:
         """The moment from which ``attempt`` is late; ``None`` where nothing was expected."""
@@ -240,7 +246,7 @@ class ExpectedCompletion:
         return min(
             unheard,
             key=lambda index: (
-                (pool.listed[index].in_flight + 1) / pool.listed[index].capacity,
+                (pool.listed[index].rows + 1) / pool.listed[index].capacity,
                 pool.listed[index].turn,
             ),
         )

@@ -43,6 +43,7 @@ class Infer:
     """A request of the Open Inference Protocol, its tensors as bytes both ways."""
 
     written: Body
+    rows: int
 
     @property
     def body(self) -> bytes:
@@ -81,6 +82,15 @@ def question(
     try:
         tensors = {name: np.asarray(value) for name, value in inputs.items()}
         request = InferRequest(tensors, wanted, binary=True, parameters=parameters)
-        return Infer(write_request(request))
+        return Infer(write_request(request), _rows(tensors))
     except (TypeError, ValueError) as error:
         raise BadRequest(f"inputs: {error}") from error
+
+
+def _rows(tensors: Tensors) -> int:
+    """As many as the first side of all ``tensors`` says; 1 where there is no such number.
+
+    Whether a model takes its inputs in rows, the node alone knows, and tells by what it reports.
+    """
+    first = {array.shape[0] if array.ndim else 1 for array in tensors.values()}
+    return max(1, first.pop()) if len(first) == 1 else 1

@@ -30,7 +30,8 @@ as many equal reports, hence not more."""
 class Promise:
     """What was expected of a request when it was sent: that it waits for the node's ``work``, one
     full batch of it taking ``full``, and for the way there, which takes ``way`` for each request
-    that shares it. ``allowed`` is how much longer it may take, ``shared`` what ``Load`` says.
+    that shares it. ``allowed`` is how much longer it may take, ``shared`` what ``Load`` says, and
+    ``rows`` what it is counted as.
     """
 
     work: float = inf
@@ -39,6 +40,7 @@ class Promise:
     sharing: int = 1
     shared: float = 0.0
     allowed: float = 1.0
+    rows: int = 1
 
     def seconds(self, sharing: float) -> float:
         """What the answer takes, where so many share the way."""
@@ -62,20 +64,24 @@ class Load:
     told: float = 0.0
     """The capacity that its record tells, 0 where it tells none."""
     in_flight: int = 0
+    rows: int = 0
+    """How many rows the requests in flight have."""
     crowd: float = 0.0
     report: LoadReport | None = None
     heard_at: float = -inf
     queue: int = 0
-    """How many wait for the batches that start at ``free_at`` and after it."""
+    """How many rows wait for the batches that start at ``free_at`` and after it."""
     free_at: float = 0.0
     run: float = 0.0
-    """How long a batch takes that one more request joins."""
+    """How long a batch takes that one more row joins."""
+    each: float = 0.0
+    """How much longer it takes for each row more."""
     backlog: float = 0.0
     """How long the full batches take that run before it."""
     full: float = 0.0
     """How long a full batch takes."""
     pace: float = 0.0
-    """Seconds a request, in full batches."""
+    """Seconds a row, in full batches."""
     way: float = 0.0
     """Seconds that the way there takes for each request in flight."""
     ways: int = 0
@@ -125,17 +131,17 @@ class Load:
             self.free_at += (report.a_ms + report.b_ms * batch / runs) / 1000
             self._work_out(report)
 
-    def join(self, now: float) -> None:
-        """One more request is on its way: it starts a batch where the node is free."""
+    def join(self, now: float, rows: int) -> None:
+        """A request of so many rows is on its way: it starts a batch where the node is free."""
         report = self.report
         if report is None:
             return
         self.advance(now)
         if self.free_at < now and self.in_flight <= report.runs:
             if self.in_flight == report.runs:
-                self.free_at = now + (report.a_ms + report.b_ms) / 1000
+                self.free_at = now + (report.a_ms + report.b_ms * rows) / 1000
         else:
-            self.queue += 1
+            self.queue += rows
         self._work_out(report)
 
     def share(self, now: float) -> None:
@@ -149,13 +155,16 @@ class Load:
         it, less in proportion, since what waited may have waited for each other."""
         return self.floor * min(1.0, (self.in_flight + 1) / self.floor_sharing)
 
-    def promise(self, allowed: float, now: float) -> Promise:
+    def promise(self, allowed: float, now: float, rows: int) -> Promise:
         """What is expected of a request that is sent now, and may be late by ``allowed`` units."""
         if self.report is None:
-            return Promise(shared=self.shared)
+            return Promise(shared=self.shared, rows=rows)
         self.advance(now)
-        work = max(0.0, self.free_at - now) + self.backlog + self.run
-        return Promise(work, self.full, self.way, self.in_flight + 1, self.shared, allowed)
+        own = self.run + (rows - 1) * self.each
+        work = max(0.0, self.free_at - now) + self.backlog + own
+        full = max(self.full, own)
+        counted = self._counted(self.report, rows)
+        return Promise(work, full, self.way, self.in_flight + 1, self.shared, allowed, counted)
 
     def watch(self) -> None:
         """Notes when the oldest request in flight will be late that none has overtaken."""
@@ -170,12 +179,13 @@ class Load:
         was sent, and slow it down."""
         return attempt.sent_at + promise.longest(max(promise.sharing, self.in_flight))
 
-    def expected(self, now: float) -> float | None:
-        """Seconds until it would answer one more request; ``None`` before its first report."""
+    def expected(self, now: float, rows: int = 1) -> float | None:
+        """Seconds until it would answer one more request of so many rows; ``None`` before its
+        first report."""
         if self.report is None:
             return None
         self.advance(now)
-        wait = max(0.0, self.free_at - now) + self.backlog
+        wait = max(0.0, self.free_at - now) + self.backlog + (rows - 1) * self.each
         way = self.way * (self.in_flight + 1)
         return max(self.lateness(), wait + self.run + way) + max(0.0, now - self.late_at)
 
@@ -184,11 +194,23 @@ class Load:
         self.ways += 1
         self.way += max(WAY_WEIGHT, 1 / self.ways) * (seconds / sharing - self.way)
 
-    def leave(self) -> None:
-        """A request was not run after all."""
-        self.queue = max(0, self.queue - 1)
+    def leave(self, rows: int) -> None:
+        """A request of so many rows was not run after all."""
+        self.queue = max(0, self.queue - rows)
         if self.report is not None:
             self._work_out(self.report)
+
+    def _counted(self, report: LoadReport, rows: int) -> int:
+        """As how many rows in full batches a request of ``rows`` keeps the node.
+
+        With more than a batch has it is a batch by itself: of a model that takes no rows, all
+        inputs are one.
+        """
+        size = max(1, report.batch_max)
+        if rows <= size:
+            return rows
+        alone = (report.a_ms + report.b_ms * rows) / 1000
+        return max(1, round(size * alone / self.full)) if self.full else rows
 
     def _work_out(self, report: LoadReport) -> None:
         a, b, size = report.a_ms / 1000, report.b_ms / 1000, max(1, report.batch_max)
@@ -196,4 +218,5 @@ class Load:
         self.full = a + b * size
         self.pace = self.full / places
         self.run = a + b * (self.queue % size + 1)
+        self.each = b
         self.backlog = self.queue // places * self.full

@@ -74,7 +74,7 @@ def open_client(options: dict[str, Any]) -> BlockingClient:
         registries = _known_registries(options.get("no_mdns", False))
 
     from smls.blocking import BlockingClient
-    from smls.client import TIMEOUT_SECONDS
+    from smls.options import TIMEOUT_SECONDS
 
     try:
         return BlockingClient(

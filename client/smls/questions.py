@@ -23,13 +23,17 @@ _JSON = {"Content-Type": "application/json"}
 
 
 class Question(Protocol[T_co]):
-    """A call; ``body`` and ``headers`` are the same for every node."""
+    """A call; ``body`` and ``headers`` are the same for every node, which counts it as so many
+    ``rows``."""
 
     @property
     def body(self) -> bytes: ...
 
     @property
     def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def rows(self) -> int: ...
 
     def target(self, model: str | None, version: str | None) -> str:
         """The path and query at a node for a model in a version, its default where ``None``."""
@@ -50,6 +54,7 @@ class Classify:
     body: bytes = field(repr=False)
     top: int
     headers: Mapping[str, str] = {}
+    rows: int = 1
 
     def target(self, model: str | None, version: str | None) -> str:
         return _target("/classify", model=model, version=version, top=self.top)
@@ -60,10 +65,10 @@ class Classify:
 
 @frozen
 class Embed:
-    """A vector for each of the ``count`` texts that ``body`` lists."""
+    """A vector for each of the texts that ``body`` lists; ``rows`` is how many."""
 
     body: bytes = field(repr=False)
-    count: int
+    rows: int
     headers: Mapping[str, str] = _JSON
 
     @classmethod
@@ -82,15 +87,15 @@ class Embed:
         return _target("/embed", model=model, version=version)
 
     def read(self, reply: Reply, address: str) -> list[list[float]]:
-        return read_vectors(reply.body, self.count)
+        return read_vectors(reply.body, self.rows)
 
 
 @frozen
 class Predict:
-    """A prediction for each of the ``count`` rows that ``body`` lists."""
+    """A prediction for each of the ``rows`` that ``body`` lists."""
 
     body: bytes = field(repr=False)
-    count: int
+    rows: int
     headers: Mapping[str, str] = _JSON
 
     @classmethod
@@ -109,7 +114,7 @@ class Predict:
         return _target("/", model=model, version=version)
 
     def read(self, reply: Reply, address: str) -> list[Any]:
-        return read_predictions(reply.body, self.count)
+        return read_predictions(reply.body, self.rows)
 
 
 def _target(path: str, **query: object) -> str:

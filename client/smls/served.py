@@ -79,7 +79,12 @@ def models(nodes: Iterable[NodeRecord]) -> tuple[ServedModel, ...]:
                 labels = tuple(dict.fromkeys((*known.labels, *each.labels)))
                 everywhere = (*known.nodes, node.address)
                 found[each.name, each.version] = evolve(known, labels=labels, nodes=everywhere)
-    return tuple(sorted(found.values(), key=lambda one: (one.name, _order(one.version))))
+    return tuple(sorted(found.values(), key=lambda one: (one.name, version_order(one.version))))
+
+
+def version_order(version: str) -> tuple[int, int, str]:
+    """What versions are sorted by: numbers by their size, after whatever is none."""
+    return (1, int(version), "") if version.isdecimal() else (0, 0, version)
 
 
 def _record(item: Any) -> ModelRecord:
@@ -88,7 +93,3 @@ def _record(item: Any) -> ModelRecord:
     if not (isinstance(name, str) and isinstance(version, str) and isinstance(state, str)):
         raise TypeError(item)
     return ModelRecord(name, version, _STATES.get(state, state))
-
-
-def _order(version: str) -> tuple[int, int, str]:
-    return (1, int(version), "") if version.isdecimal() else (0, 0, version)

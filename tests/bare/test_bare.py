@@ -8,14 +8,13 @@ import json
 import pkgutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 import smls
+from smls.testing import FakeFleet, FakeModel
 
 BIN = Path(sys.executable).parent
 
@@ -24,52 +23,12 @@ TENSORS = {"arrays", "infer", "inference", "tensorbytes", "tensorjson", "tensors
 
 EXTRAS = ("klein", "numpy", "PIL", "prometheus_client", "simplejpeg", "tensorflow", "openvino")
 
-ANSWER = {
-    "model": "digits",
-    "version": "1",
-    "node": "fake",
-    "predictions": [{"label": "3", "score": 0.9}],
-}
-
-
-class Fake(BaseHTTPRequestHandler):
-    """A registry and its only node in one."""
-
-    def do_GET(self) -> None:
-        address = f"127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]
-        model = {"name": "digits", "version": "1", "state": "AVAILABLE", "labels_hash": ""}
-        node = {"id": "n1", "address": address, "name": "fake", "models": [model]}
-        listing = json.dumps({"revision": 1, "nodes": [node]})
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.end_headers()
-        self.wfile.write(f"event: snapshot\nid: h:1\ndata: {listing}\n\n".encode())
-        self.rfile.read()  # the stream stays open until the client closes it
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer(ANSWER)
-
-    def _answer(self, value: object) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
 
 @pytest.fixture
 def registry() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Fake)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    model = FakeModel("digits", classify={"3": 0.9})
+    with FakeFleet(model, nodes=["fake"]) as fleet:
+        yield fleet.url
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from attrs import evolve
+
 from smls.balancer import Attempt, Want
 from smls.wire import LoadReport, ModelRecord, NodeRecord
 
@@ -20,8 +22,10 @@ def fleet(numbers: Iterable[int], capacity: float = 0.0) -> tuple[NodeRecord, ..
     return tuple(node(number, capacity) for number in numbers)
 
 
-def attempt(to: NodeRecord, now: float = 0.0, nodes: tuple[NodeRecord, ...] = ()) -> Attempt:
-    return Attempt(to, WANT, now, nodes or (to,))
+def attempt(
+    to: NodeRecord, now: float = 0.0, nodes: tuple[NodeRecord, ...] = (), rows: int = 1
+) -> Attempt:
+    return Attempt(to, evolve(WANT, rows=rows), now, nodes or (to,))
 
 
 def report(queue: int = 0, busy_ms: float = 0.0, in_flight: int | None = None) -> LoadReport:

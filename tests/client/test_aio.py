@@ -13,23 +13,24 @@ import pytest
 
 from smls import aio
 from smls.errors import BadRequest, ClientClosed, DeadlineExceeded, NotAnImage
-from tests.client.fleet import FleetThread, hang
+from smls.testing import FakeFleet, hang
+from tests.client.fleet import FLOWERS
 
 IMAGE = b"image of a daisy"
 
 
 @pytest.fixture
-def fleet() -> Iterator[FleetThread]:
-    with FleetThread("a", "b") as fleet:
+def fleet() -> Iterator[FakeFleet]:
+    with FakeFleet(FLOWERS, nodes=("a", "b")) as fleet:
         yield fleet
 
 
-def test_several_loops_one_after_the_other(fleet: FleetThread, tmp_path: Path) -> None:
+def test_several_loops_one_after_the_other(fleet: FakeFleet, tmp_path: Path) -> None:
     path = tmp_path / "daisy.jpg"
     path.write_bytes(IMAGE)
 
     async def program() -> set[str]:
-        async with aio.Client(fleet.registry.url) as client:
+        async with aio.Client(fleet.url) as client:
             assert {node.name for node in await client.nodes()} == {"a", "b"}
             with pytest.raises(NotAnImage):
                 await client.classify(b"text")
@@ -40,9 +41,9 @@ def test_several_loops_one_after_the_other(fleet: FleetThread, tmp_path: Path) -
         assert asyncio.run(program()) == {"a", "b"}
 
 
-def test_two_clients_on_one_loop(fleet: FleetThread) -> None:
+def test_two_clients_on_one_loop(fleet: FakeFleet) -> None:
     async def program() -> None:
-        async with aio.Client(fleet.registry.url) as first:
+        async with aio.Client(fleet.url) as first:
             async with aio.Client(nodes=[fleet.nodes[1].address]) as second:
                 found = await asyncio.gather(first.classify(IMAGE), second.classify(IMAGE))
                 assert [each.model for each in found] == ["flowers"] * 2
@@ -51,13 +52,13 @@ def test_two_clients_on_one_loop(fleet: FleetThread) -> None:
     asyncio.run(program())
 
 
-def test_cancelling_a_task_cuts_its_request_off(fleet: FleetThread) -> None:
+def test_cancelling_a_task_cuts_its_request_off(fleet: FakeFleet) -> None:
     node = fleet.nodes[0]
     node.behaviour = hang
 
     async def program() -> None:
         async with aio.Client(nodes=[node.address]) as client:
-            asked = node.asked()
+            asked = node.next_request()
             task = asyncio.create_task(client.classify(IMAGE))
             await asyncio.to_thread(fleet.call, lambda: asked)
             task.cancel()
@@ -68,13 +69,13 @@ def test_cancelling_a_task_cuts_its_request_off(fleet: FleetThread) -> None:
     asyncio.run(program())
 
 
-def test_close_ends_calls_in_flight(fleet: FleetThread) -> None:
+def test_close_ends_calls_in_flight(fleet: FakeFleet) -> None:
     node = fleet.nodes[0]
     node.behaviour = hang
 
     async def program() -> None:
         client = aio.Client(nodes=[node.address])
-        asked = node.asked()
+        asked = node.next_request()
         task = asyncio.create_task(client.classify(IMAGE))
         await asyncio.to_thread(fleet.call, lambda: asked)
         await client.close()
@@ -87,7 +88,7 @@ def test_close_ends_calls_in_flight(fleet: FleetThread) -> None:
     asyncio.run(program())
 
 
-def test_a_deadline(fleet: FleetThread) -> None:
+def test_a_deadline(fleet: FakeFleet) -> None:
     fleet.nodes[0].behaviour = hang
 
     async def program() -> None:
@@ -98,10 +99,10 @@ def test_a_deadline(fleet: FleetThread) -> None:
     asyncio.run(program())
 
 
-def test_a_client_belongs_to_one_loop(fleet: FleetThread) -> None:
-    client = aio.Client(fleet.registry.url)
+def test_a_client_belongs_to_one_loop(fleet: FakeFleet) -> None:
+    client = aio.Client(fleet.url)
     asyncio.run(client.close())
-    other = aio.Client(fleet.registry.url)
+    other = aio.Client(fleet.url)
 
     async def use() -> None:
         await other.classify(IMAGE)
@@ -148,15 +149,15 @@ def run(*arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedP
     )
 
 
-def test_nothing_is_left_open(fleet: FleetThread, tmp_path: Path) -> None:
+def test_nothing_is_left_open(fleet: FakeFleet, tmp_path: Path) -> None:
     path = tmp_path / "daisy.jpg"
     path.write_bytes(IMAGE)
-    done = run(fleet.registry.url, str(path), options=("-X", "dev", "-W", "error"))
+    done = run(fleet.url, str(path), options=("-X", "dev", "-W", "error"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
-def test_an_interpreter_ends_without_close(fleet: FleetThread, tmp_path: Path) -> None:
+def test_an_interpreter_ends_without_close(fleet: FakeFleet, tmp_path: Path) -> None:
     path = tmp_path / "daisy.jpg"
     path.write_bytes(IMAGE)
-    done = run(fleet.registry.url, str(path), "leave it open")
+    done = run(fleet.url, str(path), "leave it open")
     assert (done.returncode, done.stdout) == (0, "done\n")

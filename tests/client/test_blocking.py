@@ -18,14 +18,15 @@ import pytest
 
 from smls.blocking import BlockingClient
 from smls.errors import BadRequest, ClientClosed, DeadlineExceeded, ForkedClient
-from tests.client.fleet import FleetThread, hang
+from smls.testing import FakeFleet, hang
+from tests.client.fleet import FLOWERS
 
 IMAGE = b"image of a daisy"
 
 
 @pytest.fixture
-def fleet() -> Iterator[FleetThread]:
-    with FleetThread("a", "b") as fleet:
+def fleet() -> Iterator[FakeFleet]:
+    with FakeFleet(FLOWERS, nodes=("a", "b")) as fleet:
         yield fleet
 
 
@@ -37,10 +38,10 @@ def files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_it_classifies(fleet: FleetThread, tmp_path: Path) -> None:
+def test_it_classifies(fleet: FakeFleet, tmp_path: Path) -> None:
     path = tmp_path / "daisy.jpg"
     path.write_bytes(IMAGE)
-    with BlockingClient(fleet.registry.url) as client:
+    with BlockingClient(fleet.url) as client:
         assert {client.classify(image).node for image in (IMAGE, path)} == {"a", "b"}
         assert client.classify(str(path), model="flowers", top=1).predictions[0].label == "daisy"
         assert {node.name for node in client.nodes("flowers")} == {"a", "b"}
@@ -58,25 +59,25 @@ def test_it_starts_nothing_before_the_first_call() -> None:
         BlockingClient("https://registry")
 
 
-def test_from_many_threads(fleet: FleetThread) -> None:
-    client = BlockingClient(fleet.registry.url, balancer="round-robin")
+def test_from_many_threads(fleet: FakeFleet) -> None:
+    client = BlockingClient(fleet.url, balancer="round-robin")
     with client, ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: client.classify(IMAGE).node, range(80)))
         assert sorted(found) == ["a"] * 40 + ["b"] * 40
         assert len(threads()) == 1
 
 
-def test_beside_a_running_asyncio_loop(fleet: FleetThread) -> None:
+def test_beside_a_running_asyncio_loop(fleet: FakeFleet) -> None:
     async def program() -> str:
-        with BlockingClient(fleet.registry.url) as client:
+        with BlockingClient(fleet.url) as client:
             return client.classify(IMAGE).model
 
     assert asyncio.run(program()) == "flowers"
 
 
-def test_close_leaves_no_thread_and_no_file(fleet: FleetThread) -> None:
+def test_close_leaves_no_thread_and_no_file(fleet: FakeFleet) -> None:
     for _ in range(2):
-        with BlockingClient(fleet.registry.url) as client:
+        with BlockingClient(fleet.url) as client:
             client.classify(IMAGE)
         fleet.call(fleet.nodes[0].open_at_most, 0)
         fleet.call(fleet.nodes[1].open_at_most, 0)
@@ -90,19 +91,19 @@ def test_close_leaves_no_thread_and_no_file(fleet: FleetThread) -> None:
         client.classify(IMAGE)
 
 
-def test_a_forgotten_client_ends_its_thread(fleet: FleetThread) -> None:
-    client = BlockingClient(fleet.registry.url)
+def test_a_forgotten_client_ends_its_thread(fleet: FakeFleet) -> None:
+    client = BlockingClient(fleet.url)
     client.classify(IMAGE)
     del client
     gc.collect()
     assert threads() == []
 
 
-def test_close_ends_a_call_in_another_thread(fleet: FleetThread) -> None:
+def test_close_ends_a_call_in_another_thread(fleet: FakeFleet) -> None:
     for node in fleet.nodes:
         node.behaviour = hang
     client = BlockingClient(nodes=[fleet.nodes[0].address])
-    asked = fleet.nodes[0].asked()
+    asked = fleet.nodes[0].next_request()
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.classify, IMAGE)
         fleet.call(lambda: asked)
@@ -111,22 +112,22 @@ def test_close_ends_a_call_in_another_thread(fleet: FleetThread) -> None:
             call.result()
 
 
-def test_a_submitted_call_can_be_cancelled(fleet: FleetThread) -> None:
+def test_a_submitted_call_can_be_cancelled(fleet: FakeFleet) -> None:
     node = fleet.nodes[0]
     node.behaviour = hang
     with BlockingClient(nodes=[node.address]) as client:
-        asked = node.asked()
+        asked = node.next_request()
         call = client.submit(IMAGE)
         fleet.call(lambda: asked)
         assert call.cancel()
         fleet.call(node.open_at_most, 0)
         with pytest.raises(CancelledError):
             call.result()
-        node.behaviour = node.classify
+        node.behaviour = node.answer
         assert client.submit(IMAGE).result().node == "a"
 
 
-def test_a_deadline(fleet: FleetThread) -> None:
+def test_a_deadline(fleet: FakeFleet) -> None:
     fleet.nodes[0].behaviour = hang
     with (
         BlockingClient(nodes=[fleet.nodes[0].address]) as client,
@@ -135,9 +136,9 @@ def test_a_deadline(fleet: FleetThread) -> None:
         client.classify(IMAGE, timeout=0.05)
 
 
-def test_in_the_child_of_a_fork_it_raises(fleet: FleetThread) -> None:
+def test_in_the_child_of_a_fork_it_raises(fleet: FakeFleet) -> None:
     for used in (True, False):
-        client = BlockingClient(fleet.registry.url)
+        client = BlockingClient(fleet.url)
         if used:
             client.classify(IMAGE)
         child = os.fork()
@@ -147,7 +148,7 @@ def test_in_the_child_of_a_fork_it_raises(fleet: FleetThread) -> None:
                 client.classify(IMAGE)
             except ForkedClient:
                 client.close()
-                with BlockingClient(fleet.registry.url) as fresh:
+                with BlockingClient(fleet.url) as fresh:
                     status = 0 if fresh.classify(IMAGE).model == "flowers" else 2
             finally:
                 os._exit(status)
@@ -166,7 +167,7 @@ assert "twisted.internet.reactor" not in sys.modules
 """
 
 
-def test_an_interpreter_ends_without_close(fleet: FleetThread) -> None:
+def test_an_interpreter_ends_without_close(fleet: FakeFleet) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", PROGRAM, f"http://localhost:{fleet.registry.port}"],
         capture_output=True,
@@ -177,13 +178,13 @@ def test_an_interpreter_ends_without_close(fleet: FleetThread) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "flowers\n", "")
 
 
-def test_an_interrupt_ends_the_call(fleet: FleetThread) -> None:
+def test_an_interrupt_ends_the_call(fleet: FakeFleet) -> None:
     node = fleet.nodes[0]
     node.behaviour = hang
     # Trial leaves its reactor's handler behind.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with BlockingClient(nodes=[node.address]) as client:
-        asked = node.asked()
+        asked = node.next_request()
 
         def interrupt() -> None:
             fleet.call(lambda: asked)

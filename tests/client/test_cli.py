@@ -21,14 +21,15 @@ import pytest
 
 from smls.places import NAMES
 from smls.routing import POLICIES
-from tests.client.fleet import FleetThread, hang
+from smls.testing import FakeFleet, hang
+from tests.client.fleet import FLOWERS
 
 PROGRAM = [sys.executable, "-c", "from smls.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[FleetThread]:
-    with FleetThread("box-1", "box-2") as fleet:
+def fleet() -> Iterator[FakeFleet]:
+    with FakeFleet(FLOWERS, nodes=("box-1", "box-2")) as fleet:
         yield fleet
 
 
@@ -52,7 +53,7 @@ def smls(*arguments: object, text: str = "", **environment: str) -> Any:
     )
 
 
-def test_a_table_shows_which_node_answered(fleet: FleetThread, photos: Path) -> None:
+def test_a_table_shows_which_node_answered(fleet: FakeFleet, photos: Path) -> None:
     node = fleet.nodes[0]
     done = smls("--node", node.address, "classify", photos / "a.png", "--top", 2)
     assert (done.returncode, done.stderr) == (0, "")
@@ -62,9 +63,9 @@ def test_a_table_shows_which_node_answered(fleet: FleetThread, photos: Path) -> 
     assert second.split() == ["rose", "0.2500"]
 
 
-def test_json_is_one_object_a_line_in_order(fleet: FleetThread, photos: Path) -> None:
+def test_json_is_one_object_a_line_in_order(fleet: FakeFleet, photos: Path) -> None:
     names = [str(photos / name) for name in ("b.jpg", "a.png")] * 20
-    done = smls("--registry", fleet.registry.url, "classify", "--json", *names)
+    done = smls("--registry", fleet.url, "classify", "--json", *names)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert (done.returncode, done.stderr) == (0, "")
     assert [line["image"] for line in lines] == names
@@ -73,8 +74,8 @@ def test_json_is_one_object_a_line_in_order(fleet: FleetThread, photos: Path) ->
     assert list(lines[0]) == ["image", "model", "version", "node", "address", "predictions"]
 
 
-def test_csv_has_a_row_a_label(fleet: FleetThread, photos: Path) -> None:
-    done = smls("classify", "--csv", photos, "--registry", fleet.registry.url)
+def test_csv_has_a_row_a_label(fleet: FakeFleet, photos: Path) -> None:
+    done = smls("classify", "--csv", photos, "--registry", fleet.url)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert done.returncode == 0
     assert [row["image"] for row in rows] == [str(photos / "a.png")] * 3 + [
@@ -84,16 +85,16 @@ def test_csv_has_a_row_a_label(fleet: FleetThread, photos: Path) -> None:
     assert float(rows[1]["score"]) == 0.25
 
 
-def test_names_come_from_standard_input(fleet: FleetThread, photos: Path) -> None:
+def test_names_come_from_standard_input(fleet: FakeFleet, photos: Path) -> None:
     text = f"{photos}/b.jpg\n{photos}/a.png\n"
-    done = smls("classify", "--json", "-", text=text, SMLS_REGISTRY=fleet.registry.url)
+    done = smls("classify", "--json", "-", text=text, SMLS_REGISTRY=fleet.url)
     assert [json.loads(line)["image"] for line in done.stdout.splitlines()] == text.split()
 
 
-def test_a_bad_file_does_not_stop_the_others(fleet: FleetThread, photos: Path) -> None:
+def test_a_bad_file_does_not_stop_the_others(fleet: FakeFleet, photos: Path) -> None:
     (photos / "empty").mkdir()
     names = [photos / name for name in ("none.jpg", "notes.txt", "empty", "a.png")]
-    done = smls("--registry", fleet.registry.url, "classify", "--json", *names)
+    done = smls("--registry", fleet.url, "classify", "--json", *names)
     assert done.returncode == 1
     assert [json.loads(line)["image"] for line in done.stdout.splitlines()] == [str(names[3])]
     missing, text, empty = done.stderr.splitlines()
@@ -102,8 +103,8 @@ def test_a_bad_file_does_not_stop_the_others(fleet: FleetThread, photos: Path) -
     assert empty.startswith(f"smls-client: {names[2]}: a directory without images")
 
 
-def test_the_registry_may_be_named_anywhere(fleet: FleetThread, photos: Path) -> None:
-    url, image = fleet.registry.url, photos / "a.png"
+def test_the_registry_may_be_named_anywhere(fleet: FakeFleet, photos: Path) -> None:
+    url, image = fleet.url, photos / "a.png"
     gone = "http://127.0.0.1:1"
     for arguments in (
         ("--registry", url, "classify", image),
@@ -127,11 +128,11 @@ def test_no_registry_is_wrong_usage(photos: Path) -> None:
 
 
 def test_multicast_dns_is_asked_where_none_is_named(
-    fleet: FleetThread, photos: Path, monkeypatch: pytest.MonkeyPatch
+    fleet: FakeFleet, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
         "import sys, types; module = types.ModuleType('smls.mdns'); "
-        f"module.find = lambda seconds: [{fleet.registry.url!r}]; "
+        f"module.find = lambda seconds: [{fleet.url!r}]; "
         "sys.modules['smls.mdns'] = module; from smls.cli import main; main()"
     )
     command = [sys.executable, "-c", code]
@@ -144,7 +145,7 @@ def test_multicast_dns_is_asked_where_none_is_named(
     assert done.returncode == 2
 
 
-def test_wrong_usage(fleet: FleetThread) -> None:
+def test_wrong_usage(fleet: FakeFleet) -> None:
     for arguments, message in (
         (["classify"], "Missing argument"),
         (["classify", "--json", "--csv", "a.jpg"], "one of --json and --csv"),
@@ -173,18 +174,18 @@ def test_failures(photos: Path) -> None:
     assert "127.0.0.1:1: refused the connection" in done.stderr
 
 
-def test_nodes(fleet: FleetThread) -> None:
-    done = smls("nodes", "--registry", fleet.registry.url)
+def test_nodes(fleet: FakeFleet) -> None:
+    done = smls("nodes", "--registry", fleet.url)
     header, *rows = done.stdout.splitlines()
     assert header.split() == ["NAME", "ADDRESS", "MODELS"]
     assert [row.split() for row in rows] == [
         [node.name, node.address, "flowers:1"]
         for node in sorted(fleet.nodes, key=lambda node: node.address)
     ]
-    done = smls("nodes", "--json", "--registry", fleet.registry.url)
+    done = smls("nodes", "--json", "--registry", fleet.url)
     names = {json.loads(line)["name"] for line in done.stdout.splitlines()}
     assert names == {"box-1", "box-2"}
-    done = smls("nodes", "--model", "fish", "--registry", fleet.registry.url)
+    done = smls("nodes", "--model", "fish", "--registry", fleet.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "no live nodes\n")
 
 
@@ -220,10 +221,10 @@ def test_version() -> None:
     assert smls("--version").stdout == f"simple-ml-serving {version('simple-ml-serving')}\n"
 
 
-def test_an_interrupt_ends_it_cleanly(fleet: FleetThread, photos: Path) -> None:
+def test_an_interrupt_ends_it_cleanly(fleet: FakeFleet, photos: Path) -> None:
     node = fleet.nodes[0]
     node.behaviour = hang
-    asked = node.asked()
+    asked = node.next_request()
     process = subprocess.Popen(
         [*PROGRAM, "--node", node.address, "classify", photos / "a.png"],
         stderr=subprocess.PIPE,
@@ -232,12 +233,12 @@ def test_an_interrupt_ends_it_cleanly(fleet: FleetThread, photos: Path) -> None:
     fleet.call(lambda: asked)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    node.behaviour = node.classify
+    node.behaviour = node.answer
     assert process.returncode == 130
     assert "Traceback" not in errors
 
 
-def test_an_interrupt_while_waiting_for_names(fleet: FleetThread, photos: Path) -> None:
+def test_an_interrupt_while_waiting_for_names(fleet: FakeFleet, photos: Path) -> None:
     process = subprocess.Popen(
         [*PROGRAM, "--node", fleet.nodes[0].address, "classify", "--json", "-"],
         stdin=subprocess.PIPE,
@@ -257,11 +258,11 @@ def test_an_interrupt_while_waiting_for_names(fleet: FleetThread, photos: Path) 
     assert (status, errors.strip()) == (130, "")
 
 
-def test_a_reader_that_goes_away_is_no_traceback(fleet: FleetThread, photos: Path) -> None:
+def test_a_reader_that_goes_away_is_no_traceback(fleet: FakeFleet, photos: Path) -> None:
     source, sink = os.pipe()
     os.close(source)
     done = subprocess.run(
-        [*PROGRAM, "--registry", fleet.registry.url, "classify", "--json", photos],
+        [*PROGRAM, "--registry", fleet.url, "classify", "--json", photos],
         stdout=sink,
         stderr=subprocess.PIPE,
         text=True,
@@ -307,30 +308,26 @@ def on_a_terminal(*arguments: object) -> str:
 
 
 def test_many_images_on_a_terminal_show_progress_and_then_the_table(
-    fleet: FleetThread, photos: Path
+    fleet: FakeFleet, photos: Path
 ) -> None:
-    shown = on_a_terminal("--registry", fleet.registry.url, "classify", photos)
+    shown = on_a_terminal("--registry", fleet.url, "classify", photos)
     assert "classifying" in shown
     table = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert re.search(r"IMAGE +LABEL +SCORE +NODE +ADDRESS", table)
-    assert "classifying" not in on_a_terminal(
-        "--registry", fleet.registry.url, "classify", "--json", photos
-    )
-    assert "classifying" not in on_a_terminal(
-        "--registry", fleet.registry.url, "classify", photos / "a.png"
-    )
+    assert "classifying" not in on_a_terminal("--registry", fleet.url, "classify", "--json", photos)
+    assert "classifying" not in on_a_terminal("--registry", fleet.url, "classify", photos / "a.png")
 
 
 def test_policies_are_named_as_the_library_names_them() -> None:
     assert list(POLICIES) == list(NAMES)
 
 
-def test_a_policy_a_version_and_a_key_can_be_chosen(fleet: FleetThread, photos: Path) -> None:
+def test_a_policy_a_version_and_a_key_can_be_chosen(fleet: FakeFleet, photos: Path) -> None:
     for options in (
         ["--balancer", "round-robin", "classify", "--model-version", "1"],
         ["classify", "--hedge", "--key", "camera 7"],
     ):
-        done = smls("--registry", fleet.registry.url, *options, "--json", photos)
+        done = smls("--registry", fleet.url, *options, "--json", photos)
         assert (done.returncode, done.stderr) == (0, "")
     nodes = {json.loads(line)["node"] for line in done.stdout.splitlines()}
     assert len(nodes) == 1
@@ -338,9 +335,9 @@ def test_a_policy_a_version_and_a_key_can_be_chosen(fleet: FleetThread, photos: 
         (["--balancer", "fair", "nodes"], "expected-completion"),
         (["--balancer", "weighted", "--hedge", "nodes"], "foresees no answers"),
     ):
-        done = smls("--registry", fleet.registry.url, *wrong)
+        done = smls("--registry", fleet.url, *wrong)
         assert done.returncode == 2
         assert told in done.stderr
-    done = smls("--registry", fleet.registry.url, "classify", "--model-version", "9", photos)
+    done = smls("--registry", fleet.url, "classify", "--model-version", "9", photos)
     assert done.returncode == 1
     assert "version '9'" in done.stderr

@@ -30,18 +30,9 @@ from smls.errors import (
     Overloaded,
 )
 from smls.policies import RoundRobin
-from smls.wire import LOAD_HEADER, LoadReport, ModelRecord, NodeRecord
-from tests.client.fleet import (
-    ClockedReactor,
-    FakeNode,
-    FakeRegistry,
-    FakeServer,
-    half,
-    hang,
-    reset,
-    stranger,
-    told,
-)
+from smls.testing import FakeNode, FakeRegistry, FakeServer, fail, hang, reset
+from smls.wire import LOAD_HEADER, LoadReport, NodeRecord
+from tests.client.fleet import FLOWERS, ClockedReactor, fake_model, half, stranger
 
 IMAGE = b"image of a daisy"
 
@@ -59,7 +50,7 @@ class Fleet(TestCase):
         return server
 
     def fleet(self, *names: str) -> tuple[FakeRegistry, list[FakeNode]]:
-        nodes = [self.start(FakeNode(name)) for name in names]
+        nodes = [self.start(FakeNode(name, [FLOWERS])) for name in names]
         registry = self.start(FakeRegistry())
         registry.nodes = [node.record for node in nodes]
         return registry, nodes
@@ -74,7 +65,7 @@ class Fleet(TestCase):
         server = FakeServer(hang)
         server.start(reactor)
         self.addCleanup(server.stop)
-        server._listening.stopListening()
+        server.stop()
         return server.address
 
 
@@ -126,7 +117,7 @@ class Lookup(Fleet):
 
     async def test_one_list_serves_all_models(self) -> None:
         registry, _ = self.fleet("a")
-        birds = self.start(FakeNode("b", models=["birds"]))
+        birds = self.start(FakeNode("b", [fake_model("birds")]))
         registry.nodes.append(birds.record)
         client = self.client(registry.url)
         for _ in range(3):
@@ -138,7 +129,7 @@ class Lookup(Fleet):
         registry, _ = self.fleet("a")
         client = self.client(registry.url)
         await client.classify(IMAGE)
-        birds = self.start(FakeNode("b", models=["birds"]))
+        birds = self.start(FakeNode("b", [fake_model("birds")]))
         registry.tell_delta(birds.record)
         await heard(client, birds)
         assert (await client.classify(IMAGE, "birds")).node == "b"
@@ -148,7 +139,7 @@ class Lookup(Fleet):
 
     async def test_nodes_are_listed_by_model(self) -> None:
         registry, (flowers,) = self.fleet("a")
-        birds = self.start(FakeNode("b", models=["birds"]))
+        birds = self.start(FakeNode("b", [fake_model("birds")]))
         registry.nodes.append(birds.record)
         client = self.client(registry.url)
         assert {*await client.nodes()} == {flowers.record, birds.record}
@@ -183,10 +174,10 @@ class Elsewhere(Fleet):
         for behaviour in (
             reset,
             stranger,
-            told(503, "overloaded"),
-            told(500, "internal"),
-            told(504, "deadline_exceeded"),
-            told(404, "model_not_found"),
+            fail("overloaded"),
+            fail("internal"),
+            fail("deadline_exceeded"),
+            fail("model_not_found"),
         ):
             registry, (bad, _good) = self.fleet("bad", "good")
             bad.behaviour = behaviour
@@ -209,23 +200,22 @@ class Elsewhere(Fleet):
         assert balancer.sent_to.count("dead") == 1
 
     async def test_a_node_started_again_is_not_suspect(self) -> None:
-        registry, (good, dead) = self.fleet("good", "dead")
+        registry, (_good, dead) = self.fleet("good", "dead")
         await dead.stop()
         client = self.client(registry.url)
         for _ in range(2):
             await client.classify(IMAGE)
-        dead.start(reactor, dead.port)
-        again = NodeRecord(id="another", address=dead.address, models=good.record.models)
-        registry.tell_delta(again, gone=[dead.record.id])
-        while again not in await client.nodes():
-            await deferLater(reactor, 0.001)
+        former = dead.record.id
+        dead.start(reactor)
+        registry.tell_delta(dead.record, gone=[former])
+        await heard(client, dead)
         assert {(await client.classify(IMAGE)).node for _ in range(2)} == {"good", "dead"}
 
     async def test_a_hanging_node_gets_half_of_what_remains(self) -> None:
         registry, (hanging, good) = self.fleet("hanging", "good")
         hanging.behaviour = hang
         client = self.client(registry.url, balancer=Avoiding(good))
-        asked = hanging.asked()
+        asked = hanging.next_request()
         call = client.classify(IMAGE, timeout=8.0)
         await asked
         self.clock.advance(3.9)
@@ -238,7 +228,7 @@ class Elsewhere(Fleet):
     async def test_an_answer_that_stops_half_way_is_cut_off(self) -> None:
         registry, (hanging, good) = self.fleet("hanging", "good")
         hanging.behaviour = half
-        asked = hanging.asked()
+        asked = hanging.next_request()
         call = self.client(registry.url, balancer=Avoiding(good)).classify(IMAGE, timeout=8.0)
         await asked
         self.clock.advance(4.0)
@@ -248,7 +238,7 @@ class Elsewhere(Fleet):
     async def test_the_last_node_gets_all_that_remains(self) -> None:
         registry, (hanging, other) = self.fleet("hanging", "other")
         hanging.behaviour = other.behaviour = hang
-        first, second = hanging.asked(), other.asked()
+        first, second = hanging.next_request(), other.next_request()
         call = self.client(registry.url, balancer=Avoiding(other)).classify(IMAGE, timeout=8.0)
         await first
         self.clock.advance(4.0)
@@ -274,23 +264,23 @@ class Elsewhere(Fleet):
         client = self.client(registry.url)
         await client.classify(IMAGE)
         await dead.stop()
-        late = self.start(FakeNode("late"))
+        late = self.start(FakeNode("late", [FLOWERS]))
         registry.tell(late.record)
         await heard(client, late)
         assert (await client.classify(IMAGE)).node == "late"
 
     async def test_overloaded_says_when_to_come_back(self) -> None:
         registry, (full, fuller, dead) = self.fleet("full", "fuller", "dead")
-        full.behaviour = told(503, "overloaded", headers=[("Retry-After", "3")])
-        fuller.behaviour = told(503, "overloaded", headers=[("Retry-After", "9")])
+        full.behaviour = fail("overloaded", retry_after_seconds=3)
+        fuller.behaviour = fail("overloaded", retry_after_seconds=9)
         await dead.stop()
         error = await self.assertFailure(self.client(registry.url).classify(IMAGE), Overloaded)
         assert error.retry_after_seconds == 3.0
 
     async def test_what_all_say_alike_is_raised_as_it_is(self) -> None:
         for behaviour, kind in (
-            (told(404, "model_not_found"), ModelNotFound),
-            (told(500, "internal", "its log has it as 17"), NodeFault),
+            (fail("model_not_found"), ModelNotFound),
+            (fail("internal", "its log has it as 17"), NodeFault),
             (stranger, NodeFault),
         ):
             registry, nodes = self.fleet("a", "b")
@@ -321,14 +311,10 @@ class Elsewhere(Fleet):
 class Wanted(Fleet):
     def versions(self) -> tuple[FakeRegistry, FakeNode, FakeNode]:
         """A node with the versions 1 and 2, 2 as canary, and one with 1 alone."""
-        registry, (both, old) = self.fleet("both", "old")
-        registry.nodes[0] = evolve(
-            both.record,
-            models=(
-                ModelRecord("flowers", "1"),
-                ModelRecord("flowers", "2", labels=("canary",)),
-            ),
-        )
+        registry, (old,) = self.fleet("old")
+        canary = evolve(FLOWERS, version="2", labels=("canary",))
+        both = self.start(FakeNode("both", [FLOWERS, canary]))
+        registry.nodes.append(both.record)
         return registry, both, old
 
     def asked(self, node: FakeNode) -> dict[bytes, list[bytes]]:
@@ -370,7 +356,7 @@ class Wanted(Fleet):
         }
         assert len(homes) == 1
         (home,) = (node for node in nodes if {node.name} == homes)
-        home.behaviour = told(500, "internal")
+        home.behaviour = fail("internal")
         assert {(await self.client(registry.url).classify(IMAGE, key="cat")).node} != homes
 
 
@@ -378,7 +364,7 @@ class Balancing(Fleet):
     async def test_each_attempt_carries_what_is_left_of_the_calls_time(self) -> None:
         registry, (hanging, good) = self.fleet("hanging", "good")
         hanging.behaviour = hang
-        asked = hanging.asked()
+        asked = hanging.next_request()
         call = self.client(registry.url, balancer=Avoiding(good)).classify(IMAGE, timeout=8.0)
         await asked
         self.clock.advance(4.0)
@@ -388,21 +374,13 @@ class Balancing(Fleet):
 
     async def test_the_reports_on_answers_reach_the_policy(self) -> None:
         _, (node,) = self.fleet("a")
-        answer = node.behaviour
-        report = LoadReport(3, 2, 40.0, 30.0, 2.0, 32, 1)
-
-        def reporting(request: Any) -> None:
-            request.setHeader(LOAD_HEADER, report.to_header())
-            answer(request)
-
-        node.behaviour = reporting
+        node.load = LoadReport(3, 2, 40.0, 30.0, 2.0, 32, 1)
         balancer = ExpectedCompletion()
         client = self.client(nodes=[node.address], balancer=balancer)
         await client.classify(IMAGE)
         (record,) = await client.nodes()
         assert balancer.expected(record, Want(), self.clock.seconds()) == pytest.approx(0.076)
-        report = "nonsense"  # type: ignore[assignment]
-        node.behaviour = lambda request: (request.setHeader(LOAD_HEADER, "?"), answer(request))
+        node.behaviour = lambda request: (request.setHeader(LOAD_HEADER, "?"), node.answer(request))
         await client.classify(IMAGE)  # an answer is as good without it
 
     async def test_a_cancelled_call_leaves_nothing_in_flight(self) -> None:
@@ -410,7 +388,7 @@ class Balancing(Fleet):
         node.behaviour = hang
         balancer = ExpectedCompletion()
         client = self.client(nodes=[node.address], balancer=balancer)
-        asked = node.asked()
+        asked = node.next_request()
         call = client.classify(IMAGE)
         await asked
         assert balancer._pools[Want()].in_flight == 1
@@ -421,7 +399,7 @@ class Balancing(Fleet):
 
     async def test_without_budget_a_failure_is_not_sent_elsewhere(self) -> None:
         registry, (bad, good) = self.fleet("bad", "good")
-        bad.behaviour = told(500, "internal")
+        bad.behaviour = fail("internal")
         client = self.client(registry.url, balancer=Avoiding(good))
         client._router.budget.level = 0.0
         await self.assertFailure(client.classify(IMAGE), NodeFault)
@@ -431,23 +409,16 @@ class Balancing(Fleet):
 
     async def test_a_late_image_is_hedged_and_the_loser_cut_off(self) -> None:
         registry, (slow, fast) = self.fleet("slow", "fast")
-        report = LoadReport(0, 0, 0.0, 30.0, 2.0, 32, 1)
-        for node in (slow, fast):
-
-            def reporting(request: Any, answer: Any = node.behaviour) -> None:
-                request.setHeader(LOAD_HEADER, report.to_header())
-                answer(request)
-
-            node.behaviour = reporting
+        slow.load = fast.load = LoadReport(0, 0, 0.0, 30.0, 2.0, 32, 1)
         client = self.client(registry.url, hedge=True)
         for _ in range(60):
             await client.classify(IMAGE)
         slow.behaviour = fast.behaviour = hang
-        both = [slow.asked(), fast.asked()]
+        both = [slow.next_request(), fast.next_request()]
         call = client.classify(IMAGE)
         _, index = await DeferredList(both, fireOnOneCallback=True)
         first, second = (slow, fast) if index == 0 else (fast, slow)
-        second.behaviour = second.classify
+        second.behaviour = second.answer
         self.clock.advance(0.1)
         assert not call.called
         self.clock.advance(0.4)
@@ -478,7 +449,7 @@ class Ending(Fleet):
         _, (node, other) = self.fleet("a", "b")
         node.behaviour = hang
         client = self.client(nodes=[node.address, other.address], balancer=Avoiding(other))
-        asked = node.asked()
+        asked = node.next_request()
         call = client.classify(IMAGE)
         await asked
         call.cancel()
@@ -498,7 +469,7 @@ class Ending(Fleet):
         registry, (node,) = self.fleet("a")
         node.behaviour = hang
         client = self.client(registry.url)
-        asked = node.asked()
+        asked = node.next_request()
         call = client.classify(IMAGE)
         await asked
         closed = client.close()
@@ -512,7 +483,7 @@ class Ending(Fleet):
     async def test_close_ends_a_lookup(self) -> None:
         registry = self.start(FakeServer(hang))
         client = self.client(registry.url)
-        asked = registry.asked()
+        asked = registry.next_request()
         call = client.classify(IMAGE)
         await asked
         await client.close()

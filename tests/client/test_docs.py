@@ -12,29 +12,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.fleet import FleetThread
+from smls.testing import FakeFleet
+from tests.client.fleet import fake_model
 
 TEXT = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[FleetThread]:
-    fleet = FleetThread("box-1", "box-2")
-    for node in fleet.nodes:
-        node.models = ("flowers", "encoder", "iris")
-    with fleet:
+def fleet() -> Iterator[FakeFleet]:
+    models = map(fake_model, ("flowers", "encoder", "iris"))
+    with FakeFleet(*models, nodes=("box-1", "box-2")) as fleet:
         yield fleet
 
 
 @pytest.mark.parametrize(("language", "program"), BLOCKS)
-def test_it_runs(language: str, program: str, fleet: FleetThread, tmp_path: Path) -> None:
+def test_it_runs(language: str, program: str, fleet: FakeFleet, tmp_path: Path) -> None:
     (tmp_path / "daisy.jpg").write_bytes(b"image of a daisy")
     command = tmp_path / "bin" / "smls-client"
     command.parent.mkdir()
     command.write_text(f"#!{sys.executable}\nfrom smls.cli import main\nmain()\n")
     command.chmod(0o755)
-    program = program.replace("http://127.0.0.1:12480", fleet.registry.url)
+    program = program.replace("http://127.0.0.1:12480", fleet.url)
     path = os.pathsep.join(str(Path(each).resolve()) for each in sys.path if each)
     done = subprocess.run(
         ["sh", "-ec", program] if language == "sh" else [sys.executable, "-c", program],

@@ -51,6 +51,47 @@ def test_what_was_sent_since_joins_the_batch() -> None:
         assert balancer.expected(only, WANT, 0.0) == pytest.approx(seconds)
 
 
+@given(st.lists(st.integers(1, 32), max_size=20), st.integers(1, 99))
+def test_a_request_of_several_rows_is_counted_as_so_many(before: list[int], rows: int) -> None:
+    together, (node_,) = heard(report(busy_ms=50))
+    apart, _ = heard(report(busy_ms=50))
+    for each in before:
+        together.sent(attempt(node_, rows=each))
+        for _ in range(each):
+            apart.sent(attempt(node_))
+    one = apart.expected(node_, WANT, 0.0)
+    assert together.expected(node_, WANT, 0.0) == one
+    several = together.expected(node_, evolve(WANT, rows=rows), 0.0)
+    assert several == pytest.approx(one + 0.002 * (rows - 1))
+    last = attempt(node_, rows=rows)
+    together.sent(last)
+    assert together.late_at(last) > several  # type: ignore[operator]
+
+
+def test_a_request_of_many_rows_goes_where_many_are_done_first() -> None:
+    slow = evolve(report(), a_ms=20.0, b_ms=60.0, batch_max=4)
+    balancer, nodes = heard(report(busy_ms=200), slow)
+    for rows, name in ((1, "n1"), (32, "n0")):
+        want = evolve(WANT, rows=rows)
+        assert {balancer.pick(nodes, want, 0.0).id for _ in range(20)} == {name}
+
+
+def test_what_is_more_than_a_batch_is_a_batch_by_itself() -> None:
+    balancer, (only,) = heard(report(busy_ms=50))
+    balancer.sent(attempt(only, rows=320))
+    alone = 0.030 + 0.002 * 320
+    wait = balancer.expected(only, WANT, 0.0) - 0.050  # type: ignore[operator]
+    assert wait == pytest.approx(alone + 0.032, abs=0.094)
+
+
+def test_inputs_of_a_model_that_takes_no_rows_are_one() -> None:
+    balancer, (only,) = heard(evolve(report(busy_ms=50), b_ms=0.0, batch_max=1))
+    want = evolve(WANT, rows=1000)
+    assert balancer.expected(only, want, 0.0) == pytest.approx(0.080)
+    balancer.sent(attempt(only, rows=1000))
+    assert balancer.expected(only, want, 0.0) == pytest.approx(0.110)
+
+
 def test_the_node_that_is_done_first_is_picked() -> None:
     balancer, nodes = heard(report(queue=20, busy_ms=90), report(queue=2, busy_ms=9), report(60))
     assert {balancer.pick(nodes, WANT, 0.0).id for _ in range(20)} == {"n1"}
@@ -150,13 +191,19 @@ def test_a_request_of_another_kind_is_another_matter() -> None:
     assert balancer.expected(only, other.want, 0.03) == pytest.approx(0.032)
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(Outcome), st.booleans())))
-def test_nothing_in_flight_leaks(steps: list[tuple[int, Outcome, bool]]) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 4), st.sampled_from(Outcome), st.booleans(), st.sampled_from((1, 7, 99))
+        )
+    )
+)
+def test_nothing_in_flight_leaks(steps: list[tuple[int, Outcome, bool, int]]) -> None:
     balancer, nodes = heard(*[report()] * 5)
     now, open_ = 0.0, []
-    for number, outcome, told in steps:
+    for number, outcome, told, rows in steps:
         now += 0.01
-        sent = attempt(nodes[number], now)
+        sent = attempt(nodes[number], now, rows=rows)
         balancer.sent(sent)
         open_.append((sent, outcome, report(2, 30) if told else None))
         if len(open_) > 3:
@@ -164,8 +211,12 @@ def test_nothing_in_flight_leaks(steps: list[tuple[int, Outcome, bool]]) -> None
             balancer.done(ended, how, said, now)
             balancer.done(ended, how, said, now)  # a second end changes nothing
     pool = balancer._pools[WANT]
-    assert pool.in_flight == len(open_) == sum(load.in_flight for load in pool.loads.values())
+    assert len(open_) == sum(load.in_flight for load in pool.loads.values())
     assert sum(len(load.promises) for load in pool.loads.values()) == len(open_)
+    for ended, *_ in open_:
+        balancer.done(ended, Outcome.CANCELLED, None, now)
+    assert pool.in_flight == 0
+    assert all(load.rows == load.in_flight == 0 for load in pool.loads.values())
 
 
 def test_a_fleet_that_answers_unevenly_makes_patient() -> None:

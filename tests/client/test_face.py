@@ -19,6 +19,7 @@ NAMES = """
     NotAnImage Outcome Overloaded Prediction RegistryUnavailable RequestError RoundRobin ServedModel
     SmlsError
     TooLarge TwoChoices Unavailable Unsupported Want Weighted aio errors
+    testing
 """
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.web.http_headers import Headers
 
 from smls.errors import BadRequest, NodeFault
+from smls.infer import question as infer
 from smls.questions import Embed, Predict
 from smls.transport import Reply
 
@@ -31,13 +32,13 @@ def reply(value: object) -> Reply:
 @given(st.lists(texts, min_size=1))
 def test_texts_are_told_as_they_are(listed: list[str]) -> None:
     question = Embed.of(iter(listed))
-    assert (json.loads(question.body), question.count) == (listed, len(listed))
+    assert (json.loads(question.body), question.rows) == (listed, len(listed))
 
 
 @given(st.lists(rows, min_size=1))
 def test_rows_are_told_as_they_are(listed: list[dict[str, Any]]) -> None:
     question = Predict.of(iter(listed))
-    assert (json.loads(question.body), question.count) == (listed, len(listed))
+    assert (json.loads(question.body), question.rows) == (listed, len(listed))
 
 
 def test_one_needs_no_list() -> None:
@@ -99,3 +100,20 @@ def test_no_vectors_are_a_fault_of_the_node(value: object) -> None:
 def test_no_predictions_are_a_fault_of_the_node(value: object) -> None:
     with pytest.raises(NodeFault, match="is not 1 predictions"):
         Predict.of({"a": 1}).read(reply(value), "a:1")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "rows"),
+    [
+        ([(32, 4)], 32),
+        ([(3,), (3, 2)], 3),
+        ([(3,), (2,)], 1),
+        ([()], 1),
+        ([(3,), ()], 1),
+        ([(0,)], 1),
+    ],
+)
+def test_arrays_have_as_many_rows_as_all_of_them_say(shapes: list[Any], rows: int) -> None:
+    inputs = {f"x{number}": np.zeros(shape) for number, shape in enumerate(shapes)}
+    assert infer(inputs, None, {}).rows == rows
+    assert infer({}, None, {}).rows == 1

@@ -16,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from smls import transport
 from smls.errors import NodeUnreachable
+from smls.testing import FakeServer, hang, reset, respond
 from smls.transport import Transport
-from tests.client.fleet import ClockedReactor, FakeServer, half, hang, reset, respond
+from tests.client.fleet import ClockedReactor, half
 
 
 def echo(request: Any) -> None:
@@ -160,7 +161,7 @@ class Requests(TestCase):
             server = self.server(echo)
             await self.post(server.url)
             server.behaviour = behaviour
-            asked = server.asked()
+            asked = server.next_request()
             call = self.post(server.url, seconds=3)
             await asked
             self.reactor.clock.advance(3)
@@ -172,7 +173,7 @@ class Requests(TestCase):
     async def test_cancelling_closes_the_connection(self) -> None:
         for behaviour in (hang, half):
             server = self.server(behaviour)
-            asked = server.asked()
+            asked = server.next_request()
             call = self.post(server.url)
             await asked
             call.cancel()

@@ -19,6 +19,9 @@ from attrs import frozen
 from PIL import Image
 
 import smls
+from smls.balancer import Attempt, Outcome
+from smls.ect import ExpectedCompletion
+from smls.wire import LoadReport
 from tests.memory import Reply
 from tests.node.memory import form
 from tests.processes import DEADLINE_SECONDS, LOCAL, ROOT, Running, until
@@ -93,6 +96,25 @@ class Load:
                 self.failures.append(error)
             else:
                 self.answers[found.node] += 1
+
+
+class Watched(ExpectedCompletion):
+    """The usual policy, which tells what became of each attempt, by its node."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcomes: list[tuple[str, Outcome]] = []
+
+    @property
+    def cancelled(self) -> int:
+        """How many attempts lost to a hedge, or were one that lost."""
+        return sum(outcome is Outcome.CANCELLED for _, outcome in self.outcomes)
+
+    def done(
+        self, attempt: Attempt, outcome: Outcome, report: LoadReport | None, now: float
+    ) -> None:
+        super().done(attempt, outcome, report, now)
+        self.outcomes.append((attempt.node.name, outcome))
 
 
 def ask(url: str, body: bytes | None = None, method: str = "", **headers: str) -> Reply:

@@ -17,13 +17,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import smls
-from smls.balancer import Attempt, Outcome
+from smls.balancer import Outcome
 from smls.budget import HEDGE_FRACTION
-from smls.ect import ExpectedCompletion
-from smls.wire import LoadReport
 from tests.integration.fleet import (
     THREE,
     Load,
+    Watched,
     ask,
     at_port,
     free_port,
@@ -185,25 +184,6 @@ def test_with_all_registries_dead_clients_start_from_their_cache(
         done = run("smls-client", *options, "classify", "--json", THREE)
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads(done.stdout)["node"] == "two"
-
-
-class Watched(ExpectedCompletion):
-    """The usual policy, which tells what became of each attempt, by its node."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.outcomes: list[tuple[str, Outcome]] = []
-
-    @property
-    def cancelled(self) -> int:
-        """How many attempts lost to a hedge, or were one that lost."""
-        return sum(outcome is Outcome.CANCELLED for _, outcome in self.outcomes)
-
-    def done(
-        self, attempt: Attempt, outcome: Outcome, report: LoadReport | None, now: float
-    ) -> None:
-        super().done(attempt, outcome, report, now)
-        self.outcomes.append((attempt.node.name, outcome))
 
 
 def test_an_image_is_classified_twice_where_it_was_hedged_alone(light: tuple[object, ...]) -> None:

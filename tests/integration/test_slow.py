@@ -12,13 +12,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import smls
-from smls.balancer import Attempt, Outcome
-from smls.ect import ExpectedCompletion
-from smls.wire import LoadReport
+from smls.balancer import Outcome
 from smls_node import tuning
 from smls_node.arrangement import Arrangement
 from smls_node.runtimes import GraphFiles
-from tests.integration.fleet import ask, classify, names_at
+from tests.integration.fleet import Watched, ask, classify, names_at
 from tests.integration.graphs import write_constant, write_lazy
 from tests.node.memory import image
 from tests.processes import LOCAL, Running, running, running_all, until
@@ -28,20 +26,6 @@ pytest.importorskip("tensorflow")
 DARK, BRIGHT = image(brightness=0), image(brightness=255)
 
 ONE_RUN = ("--operator-threads", "1", "--runs", "1")
-
-
-class Watched(ExpectedCompletion):
-    """The usual policy, which tells what became of each attempt, by its node."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.outcomes: list[tuple[str, Outcome]] = []
-
-    def done(
-        self, attempt: Attempt, outcome: Outcome, report: LoadReport | None, now: float
-    ) -> None:
-        super().done(attempt, outcome, report, now)
-        self.outcomes.append((attempt.node.name, outcome))
 
 
 def models(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,6 +11,7 @@ from twisted.internet.defer import gatherResults, maybeDeferred
 from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
 
 from smls.reactors import dispose, thread_reactor
+from smls.testing import FakeRegistry
 from smls.wire import ModelRecord, NodeRecord
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Catalogue
@@ -18,7 +19,6 @@ from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
 from smls_node.serving import Phase, Serving
 from smls_node.settings import Limits
-from tests.client.fleet import FakeRegistry
 from tests.node.memory import Named
 
 

@@ -16,9 +16,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from smls.errors import Unavailable
+from smls.testing import FakeServer
 from smls_registry.stores.gateway import Cluster, Gateway, Refused, WatchEnded, encoded
 from smls_registry.stores.places import ClientTLS, EtcdPlace, store_place
-from tests.client.fleet import ClockedReactor, FakeServer
+from tests.client.fleet import ClockedReactor
 from tests.etcd import IS_INSTALLED, NOT_INSTALLED, Etcd
 from tests.processes import REGISTRY, run, running, until
 
