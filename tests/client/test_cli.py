@@ -273,7 +273,7 @@ def test_a_reader_that_goes_away_is_no_traceback(fleet: FakeFleet, photos: Path)
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_a_full_disk_is_told(fleet: FleetThread, photos: Path) -> None:
+def test_a_full_disk_is_told(fleet: FakeFleet, photos: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*PROGRAM, "--registry", fleet.registry.url, "classify", "--json", photos],
