@@ -42,7 +42,8 @@ def begin(stream: TextIO, log_format: str = "text", name: str = "") -> None:
     formatter: Callable[[LogEvent], str] = partial(line, name=name) if name else line
     levels = LogLevelFilterPredicate(LogLevel.info)
     # Twisted's own notices of ports and factories say less than ours do.
-    levels.setLogLevelForNamespace("log_legacy", LogLevel.warn)
+    for namespace in ("log_legacy", "twisted.web.client"):
+        levels.setLogLevelForNamespace(namespace, LogLevel.warn)
     observer: ILogObserver = FilteringLogObserver(FileLogObserver(stream, formatter), [levels])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     if not logging.getLogger().handlers:

@@ -66,3 +66,24 @@ def test_importing_configures_no_logging():
         "assert 'twisted.internet.reactor' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_what_twisted_says_of_its_connections_is_left_out():
+    # The log is begun once in a process.
+    tell = (
+        "import sys\n"
+        "from twisted.logger import Logger\n"
+        "from twisted.web.client import _HTTP11ClientFactory\n"
+        "from smls import log\n"
+        "log.begin(sys.stdout)\n"
+        "connections = _HTTP11ClientFactory(None, None)\n"
+        "connections.doStart()\n"
+        "connections.doStop()\n"
+        "Logger(namespace='twisted.web.client').warn('this is kept')\n"
+        "Logger(namespace='smls.test').info('this too')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", tell], check=True, capture_output=True, text=True, timeout=60
+    )
+    lines = [line.split(": ", 1)[1] for line in done.stdout.splitlines()]
+    assert lines == ["this is kept", "this too"]
