@@ -105,7 +105,7 @@ def load(
     :raises ModelUnusable: where its files are missing, broken, or do not fit together.
     """
     labels = read_labels(settings.labels) if settings.labels else ()
-    name = settings.name or name_of(settings)
+    name = name_of(settings)
     settings = located(settings)
     key = key_of(settings, means)
     opened = means.factory.get(key, lambda: _open(settings, means, beside, served))
@@ -341,7 +341,7 @@ def check_distinct(models: Sequence[ModelSettings]) -> None:
     """
     seen: dict[tuple[str, str], ModelSettings] = {}
     for settings in models:
-        key = settings.name or name_of(settings), settings.version
+        key = name_of(settings), settings.version
         if key in seen:
             raise ModelUnusable(
                 f"{seen[key].path} and {settings.path} are both model {key[0]!r} version "
@@ -351,7 +351,10 @@ def check_distinct(models: Sequence[ModelSettings]) -> None:
 
 
 def name_of(settings: ModelSettings) -> str:
-    """The name of the file or the folder; of a version's folder, that of the model's."""
+    """The name that the model is told to have, or that of its file or folder; of a version's
+    folder, that of the model's."""
+    if settings.name:
+        return settings.name
     path = settings.path.parent if settings.path.name.isdigit() else settings.path
     lawful = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)[:128].lstrip("._-")
     return lawful or "model"

@@ -254,14 +254,15 @@ def test_a_model_that_hangs_at_the_start_is_told_of_and_keeps_nobody_from_stoppi
     tmp_path: Path,
 ) -> None:
     # Whoever reads the one waits for ever, and the other says so.
-    os.mkfifo(tmp_path / "hanging.pb")
+    os.mkfifo(tmp_path / "graph.pb")
     (tmp_path / "labels.txt").write_text("a\nb\n")
-    graph = ("--graph", tmp_path / "hanging.pb", "--labels", tmp_path / "labels.txt")
+    graph = ("--graph", tmp_path / "graph.pb", "--labels", tmp_path / "labels.txt")
+    named = (*UNMEASURED, *graph, "--name", "hanging")
     own = tmp_path / "models" / "hanging"
     own.mkdir(parents=True)
     (own / "model-settings.json").write_text('{"implementation": "code.Hangs"}')
     (own / "code.py").write_text(HANGS)
-    for served in ((*UNMEASURED, *graph), ("--models", own.parent)):
+    for served in (named, ("--models", own.parent)):
         node = Running("smls-node", *LOCAL, *served)
         with closing(node):
             url = until(lambda node=node: re.search(r"listening on 127.0.0.1 port (\d+)", node.log))
