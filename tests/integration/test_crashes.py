@@ -78,7 +78,8 @@ from pathlib import Path
 class Greedy:
     def predict(self, megabytes: int) -> int:
         taken = 1024 * int(Path("/proc/self/status").read_text().split("VmSize:")[1].split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (taken + {SPARE_BYTES},) * 2)
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (taken + {SPARE_BYTES}, most))
         return len(bytearray(megabytes * 10**6))
 """
 
