@@ -136,9 +136,10 @@ def test_outputs_go_to_a_file_or_a_pipe(tmp_path: Path) -> None:
     write("-", found, pipe)
     path = tmp_path / "found.npz"
     write(str(path), found, io.BytesIO())
-    for saved in (np.load(io.BytesIO(pipe.getvalue())), np.load(path)):
-        assert saved["y"].tolist() == ROWS.tolist()
-        assert saved["t"].tolist() == texts.tolist()
+    for source in (io.BytesIO(pipe.getvalue()), path):
+        with np.load(source) as saved:
+            assert saved["y"].tolist() == ROWS.tolist()
+            assert saved["t"].tolist() == texts.tolist()
     write(str(tmp_path / "y.npy"), answer(y=ROWS), io.BytesIO())
     assert np.load(tmp_path / "y.npy").tolist() == ROWS.tolist()
 

@@ -94,7 +94,8 @@ def test_the_command(pair: Fleet, tmp_path: Path) -> None:
         np.testing.assert_allclose(answers[-1], answers[0], rtol=1e-4)
     done = run("smls-client", *node, "infer", "digits", archive, "--save", saved)
     assert (done.returncode, done.stdout) == (0, "")
-    np.testing.assert_allclose(np.load(saved)["final_result"], answers[0], rtol=1e-4)
+    with np.load(saved) as outputs:
+        np.testing.assert_allclose(outputs["final_result"], answers[0], rtol=1e-4)
 
     listed = run("smls-client", *node, "models")
     assert listed.stdout.splitlines()[1].split()[:3] == ["digits", "1", "AVAILABLE"]

@@ -38,7 +38,8 @@ def test_it_answers_as_keras_does(tmp_path: Path) -> None:
     paths = [tmp_path / "m.keras", tmp_path / "m.h5"]
     known = tmp_path / "known.npz"
     subprocess.run([sys.executable, "-c", MAKE, known, *paths], check=True, timeout=120)
-    wanted = np.load(known)
+    with np.load(known) as archive:
+        wanted = dict(archive)
     rows = {name: wanted[name].astype(np.float32) for name in ("left", "right")}
     model = opened(paths[0], tmp_path).runtime
     assert told(model)[0] == {"left": "FP32[?, 4]", "right": "FP32[?, 2]"}
