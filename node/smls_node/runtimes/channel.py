@@ -15,10 +15,18 @@ import pickle
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T", bytes, int)
 
 ALIGNMENT = 64
 """Where an array may begin: at a line of the processor's cache, as TensorFlow wants its own."""
+
+AHEAD = 1 << 16
+"""What is read at once: nearly all that has no arrays, since nothing else can be under way."""
+
+MOST_PIECES = 1024
+"""As many the system takes at once (IOV_MAX of POSIX, as Linux has it)."""
 
 _HEAD = struct.Struct("<?xxxIQ")
 """Whether the arrays lie in shared memory, how many there are, and the pickle's bytes."""
@@ -36,6 +44,7 @@ class Channel:
         self._end = end
         self._memory = memory
         self._mapped: mmap.mmap | None = None
+        self._ahead = b""
 
     def close(self) -> None:
         self._end.close()
@@ -95,7 +104,7 @@ class Channel:
         views = [memoryview(piece) for piece in pieces]
         try:
             while views:
-                sent = self._end.sendmsg(views)
+                sent = self._end.sendmsg(views[:MOST_PIECES])
                 while views and sent >= len(views[0]):
                     sent -= len(views.pop(0))
                 if views:
@@ -104,17 +113,25 @@ class Channel:
             raise Closed(str(error)) from error
 
     def _read(self, size: int) -> bytearray:
-        data = bytearray(size)
-        rest = memoryview(data)
         try:
-            while rest:
-                count = self._end.recv_into(rest)
-                if count == 0:
-                    raise Closed("the other end has closed")
-                rest = rest[count:]
+            if not self._ahead and 0 < size < AHEAD:
+                self._ahead = self._some(self._end.recv(AHEAD))
+            data = bytearray(self._ahead[:size])
+            self._ahead = self._ahead[size:]
+            missing = size - len(data)
+            if missing:
+                data.extend(bytes(missing))
+                rest = memoryview(data)[-missing:]
+                while rest:
+                    rest = rest[self._some(self._end.recv_into(rest)) :]
         except OSError as error:
             raise Closed(str(error)) from error
         return data
+
+    def _some(self, received: T) -> T:
+        if not received:
+            raise Closed("the other end has closed")
+        return received
 
 
 def _taken_apart(value: Any) -> tuple[bytes, list[memoryview]]:
