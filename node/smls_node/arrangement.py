@@ -22,6 +22,10 @@ BATCH_SECONDS = 0.0003
 """What a batch costs the node beside its run: tiny networks win by batches even where their runs
 do not."""
 
+QUICK = 2000.0
+"""Images a second from which HTTP costs more than the model: about as many requests does a core
+answer. Each time that Python's lock goes from one to the other costs both."""
+
 AS_GOOD = 0.97
 """Within so much of the best throughput the arrangement with the faster single run is taken."""
 
@@ -59,6 +63,11 @@ class Arrangement:
     def images_per_second(self) -> float:
         """The throughput at the best batch size, 0 where nothing was measured."""
         return _throughput(self.runs, self.anchors)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it was seen to cost less than HTTP does."""
+        return self.images_per_second >= QUICK
 
     @property
     def largest_batch(self) -> int | None:

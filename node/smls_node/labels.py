@@ -8,18 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from attrs import frozen
 from numpy.typing import NDArray
 
 from smls.errors import ModelUnusable, NodeFault
 
-
-@frozen
-class Prediction:
-    """A label and its score."""
-
-    label: str
-    score: float
+Prediction = tuple[str, float]
+"""A label and its score."""
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -49,12 +43,12 @@ def top_k(scores: NDArray[np.float32], labels: Sequence[str], count: int) -> tup
     :raises NodeFault: where a score is not a number.
 
     >>> top_k(np.array([0.1, 0.7, 0.2], np.float32), ["a", "b", "c"], 2)
-    (Prediction(label='b', score=0.7), Prediction(label='c', score=0.2))
+    (('b', 0.7), ('c', 0.2))
     """
     if np.isnan(scores).any():
         raise NodeFault("the model answered with a score that is not a number (NaN)")
     best = np.argsort(-scores, kind="stable")[:count]
-    return tuple(Prediction(labels[index], _shortest(scores[index])) for index in best)
+    return tuple((labels[index], _shortest(scores[index])) for index in best)
 
 
 def _shortest(score: np.float32) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from attrs import evolve
@@ -17,6 +16,7 @@ from twisted.logger import Logger
 from smls_node import loading
 from smls_node.catalogue import Model
 from smls_node.factory import OBJECTS
+from smls_node.nodesettings import NodeSettings
 from smls_node.pools import Pools
 from smls_node.serving import Phase, Serving
 from smls_node.settings import ModelSettings
@@ -24,22 +24,23 @@ from smls_node.versions import Standing, State
 
 
 class Loader:
-    """``named`` and ``found`` block, and are called in threads. ``findings`` and ``accelerate`` are
-    those of ``loading.Means``."""
+    """``named`` and ``found`` block, and are called in threads."""
 
     log = Logger()
 
-    def __init__(self, reactor: Any, serving: Serving, findings: Path, accelerate: str) -> None:
+    def __init__(self, reactor: Any, serving: Serving, settings: NodeSettings) -> None:
         self._reactor = reactor
         self._serving = serving
         self._pools = Pools()
         self._means = loading.Means(
-            findings,
+            settings.findings,
             self._pools,
             serving.seconds,
             reactor.callFromThread,
-            accelerate,
+            settings.accelerate,
             OBJECTS,
+            decoding=settings.decoding,
+            beside_http=True,
             soon=partial(reactor.callLater, 0),
         )
 

@@ -20,9 +20,9 @@ from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
+from smls_node.executing import Plan
 from smls_node.factory import Factory, stamp
 from smls_node.formats import GRAPH, PYTHON, format_of, located
-from smls_node.joining import Runner
 from smls_node.labels import read_labels
 from smls_node.modelfile import counts
 from smls_node.pools import Beside, Pools
@@ -32,6 +32,7 @@ from smls_node.tables import table_task
 from smls_node.tasks import ImageTask, image_task
 from smls_node.texts import text_task
 from smls_node.worker import Soon, Workers, at_once
+from smls_node.works import Classifier, Decoding
 
 PROOF_SECONDS = 180.0
 """A proof that takes longer is ended, and what was proven until then holds."""
@@ -51,7 +52,8 @@ class Means:
     """What loading needs besides the model: where findings are kept, the processes that there
     are for TensorFlow, and what workers are made of (``Workers``). ``accelerate`` says which
     engine is to be tried: ``auto``, one's name, or ``off``. ``factory`` keeps what is loaded.
-    Where nothing ``may_measure``, models are run as most run best."""
+    Where nothing ``may_measure``, models are run as most run best. ``beside_http`` says that this
+    process speaks HTTP besides, and leaves quick models to another one."""
 
     findings: Path
     pools: Pools
@@ -61,6 +63,8 @@ class Means:
     factory: Factory = field(factory=Factory)
     may_measure: bool = True
     soon: Soon = at_once
+    decoding: Decoding = field(factory=Decoding)
+    beside_http: bool = False
 
 
 @frozen
@@ -120,10 +124,9 @@ def load(
     limits = settings.limits if batches else evolve(settings.limits, max_batch_size=1)
     time = BatchTime(arrangement.anchors)
     batcher = Batcher(limits, time, arrangement.workers, arrangement.largest_batch)
-    runner = Runner(runtime, limits.padded)
-    workers = Workers(
-        batcher, runner, arrangement.runs, means.seconds, means.wake, name, means.soon
-    )
+    classifier = Classifier(task, labels, means.decoding) if task and labels else None
+    execute = Plan(limits, arrangement.runs, classifier).executor(runtime, means.seconds)
+    workers = Workers(batcher, execute, means.seconds, means.wake, name, means.soon)
     return Model(
         name,
         settings.version,
@@ -210,7 +213,8 @@ def _graph(
     if beside is not None:
         how = {"operator_threads": threads, "runs": runs}
         return beside.load(GRAPH.preloaded, tensorflow.load, files, **how), found
-    return means.pools.load(tensorflow.load, files, threads, runs), found
+    is_quick = means.beside_http and found.is_quick
+    return means.pools.load(tensorflow.load, files, threads, runs, is_quick=is_quick), found
 
 
 def _opened(
@@ -287,15 +291,18 @@ def _accelerated(
             "streams": chosen.runs,
             "one_by_one": chosen.one_by_one,
         }
-        runtime: Runtime = (
-            openvino.load(files, **how)
-            if beside is None
-            else beside.load("", openvino.load, files, **how)
-        )
+        arrangement = chosen.arrangement(f"{chosen.name}, {proof.why()}")
+        runtime: Runtime
+        if beside is not None:
+            runtime = beside.load("", openvino.load, files, **how)
+        elif means.beside_http and arrangement.is_quick:
+            runtime = means.pools.quick(0).load(openvino.load, files, **how)
+        else:
+            runtime = openvino.load(files, **how)
     except (SmlsError, ImportError, OSError, subprocess.SubprocessError) as error:
         log.warn("{graph} is not accelerated: {error}", graph=str(files.graph), error=str(error))
         return None
-    return runtime, chosen.arrangement(f"{chosen.name}, {proof.why()}")
+    return runtime, arrangement
 
 
 def _proof(files: GraphFiles, means: Means) -> Proof:

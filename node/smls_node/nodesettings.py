@@ -12,6 +12,7 @@ from smls.folders import cache_folder
 from smls_node import loading
 from smls_node.repository import Source
 from smls_node.settings import ModelSettings
+from smls_node.works import Decoding
 
 
 @frozen
@@ -38,8 +39,7 @@ class NodeSettings:
     zone: str
     request_timeout: float
     max_upload: int
-    max_pixels: int
-    exact: bool
+    decoding: Decoding
     drain_timeout: float
     origins: tuple[str, ...] = ()
 
@@ -64,8 +64,7 @@ def settings_of(options: Any) -> NodeSettings:
         zone=options["zone"] or "",
         request_timeout=options["request-timeout"],
         max_upload=options["max-upload"],
-        max_pixels=options["max-pixels"],
-        exact=options["decode"] == "exact",
+        decoding=Decoding(options["max-pixels"], exact=options["decode"] == "exact"),
         drain_timeout=options["drain-timeout"],
         origins=tuple(options["origins"]),
     )

@@ -3,7 +3,8 @@
 
 TensorFlow's pool of operator threads belongs to the process, and the first session fixes it. The
 first model is run in the node itself; one that wants another pool goes to a process apart, which
-those that agree on it share.
+those that agree on it share. So do those that are so quick that HTTP costs more than they do: in
+the node's process they and HTTP would wait for each other's turn of Python's lock.
 
 Loading disturbs its process: importing a library or a graph holds Python's lock for tens of
 milliseconds at a time. So while a node serves, a model is loaded in a process of its own, whose
@@ -29,22 +30,37 @@ class Pools:
     def __init__(self) -> None:
         self._own: int | None = None
         self._others: dict[int, Apart] = {}
+        self._quick: dict[int, Apart] = {}
         self._fresh: list[Apart] = []
         self._forks: dict[str, Forks] = {}
         self._choosing = threading.Lock()
 
     def load(
-        self, load: Callable[..., Runtime], given: Any, operator_threads: int, runs: int
+        self,
+        load: Callable[..., Runtime],
+        given: Any,
+        operator_threads: int,
+        runs: int,
+        *,
+        is_quick: bool = False,
     ) -> Runtime:
         """What ``load`` makes of ``given``, in a session whose pool has ``operator_threads``, one
         a core for 0.
 
         :raises ModelUnusable: as ``load``.
         """
-        apart = self._apart(operator_threads or machine.cores())
+        threads = operator_threads or machine.cores()
+        apart = self.quick(threads) if is_quick else self._apart(threads)
         if apart is None:
             return load(given, operator_threads=operator_threads, runs=runs)
         return apart.load(load, given, operator_threads=operator_threads, runs=runs)
+
+    def quick(self, threads: int) -> Apart:
+        """The process for models that cost less than HTTP, whose pool has so many threads."""
+        with self._choosing:
+            if threads not in self._quick:
+                self._quick[threads] = Apart("quick: HTTP has the node's own to itself")
+            return self._quick[threads]
 
     def beside(self) -> Beside:
         """Where one model is to be loaded while others are served."""
@@ -65,7 +81,7 @@ class Pools:
 
     def close(self) -> None:
         """Ends the processes, at once."""
-        for apart in (*self._others.values(), *self._fresh):
+        for apart in (*self._others.values(), *self._quick.values(), *self._fresh):
             apart.close()
 
     def _apart(self, threads: int) -> Apart | None:

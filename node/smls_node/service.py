@@ -63,12 +63,7 @@ class NodeService(Service):
         self._id = token_hex(8)
         self._reactor = reactor
         self._settings = settings
-        self._serving = Serving(
-            Catalogue(settings.default_model),
-            time.monotonic,
-            max_pixels=settings.max_pixels,
-            exact=settings.exact,
-        )
+        self._serving = Serving(Catalogue(settings.default_model), time.monotonic)
         self._parsers = ThreadPool(0, machine.cores(), name="parse")
         self._grpc = self._make_grpc()
         self._site = make_site(
@@ -80,7 +75,7 @@ class NodeService(Service):
             origins=settings.origins,
             calls=self._grpc.traffic if self._grpc else None,
         )
-        self._loader = Loader(reactor, self._serving, settings.findings, settings.accelerate)
+        self._loader = Loader(reactor, self._serving, settings)
         self._deadlines = LoopingCall(self._serving.expire)
         self._deadlines.clock = reactor
         self._pacing = LoopingCall(self._look_at_pace)

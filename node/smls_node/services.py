@@ -32,15 +32,12 @@ from smls_node.factory import OBJECTS
 from smls_node.pools import Pools
 from smls_node.pymodel.kinds import as_bytes, is_frame, natural
 from smls_node.repository import Seen, Source
-from smls_node.serving import ClassifyWork
 from smls_node.settings import ModelSettings
 from smls_node.signature import Inputs
 from smls_node.tables import TableTask
 from smls_node.tasks import ImageTask
 from smls_node.texts import TextTask
-
-MAX_PIXELS = 50_000_000
-"""What a node takes of an image where it is told nothing else."""
+from smls_node.works import Classifier
 
 TOP = 5
 """As many labels as a node gives where it is told nothing else."""
@@ -145,11 +142,11 @@ class Service:
         return self._model.runtime.infer(inputs.tensors, inputs.signature, inputs.parameters)
 
     def _labels(self, task: ImageTask, given: Any) -> Any:
-        answers = []
-        for upload in map(_upload, _several(given)):
-            work = ClassifyWork(self._model, task, upload, TOP, MAX_PIXELS, exact=False)
-            outputs = self._ran(work.prepare())
-            answers.append([(each.label, each.score) for each in work.finish(outputs)])
+        classifier = Classifier(task, self._model.labels)
+        answers = [
+            list(classifier.best(self._ran(classifier.inputs(upload)), TOP))
+            for upload in map(_upload, _several(given))
+        ]
         return answers if isinstance(given, list) else answers[0]
 
 

@@ -17,13 +17,13 @@ from smls.errors import BadRequest, DeadlineExceeded, Overloaded, SmlsError
 from smls.log import fault
 from smls.tensors import Tensors
 from smls.wire import LoadReport
-from smls_node import images
 from smls_node.catalogue import Catalogue, Model
 from smls_node.counts import CANCELLED, OK
-from smls_node.labels import Prediction, top_k
+from smls_node.labels import Prediction
 from smls_node.signature import Inputs
 from smls_node.tasks import ImageTask
-from smls_node.worker import Job, Times, Work, Workers
+from smls_node.worker import Job, Times, Workers
+from smls_node.works import ClassifyWork, InferWork, Work
 
 RETRY_LOADING_SECONDS = 2.0
 RETRY_DRAINING_SECONDS = 1.0
@@ -95,42 +95,6 @@ class Inferred:
     load: LoadReport
 
 
-@frozen
-class ClassifyWork:
-    """One image for one model: decoded, run, and its best labels taken."""
-
-    model: Model
-    task: ImageTask
-    upload: bytes
-    top: int
-    max_pixels: int
-    exact: bool
-
-    def prepare(self) -> Inputs:
-        """The pixels, or JPEG bytes for a graph that decodes by itself."""
-        spec = self.task.pixels
-        if spec is None:
-            return self.task.inputs(images.as_jpeg(self.upload, self.max_pixels))
-        pixels = images.decode(self.upload, spec, self.max_pixels, exact=self.exact)
-        return self.task.inputs(pixels)
-
-    def finish(self, outputs: Tensors) -> tuple[Prediction, ...]:
-        return top_k(self.task.scores(outputs), self.model.labels, self.top)
-
-
-@frozen
-class InferWork:
-    """The tensors of a request as they are."""
-
-    inputs: Inputs
-
-    def prepare(self) -> Inputs:
-        return self.inputs
-
-    def finish(self, outputs: Tensors) -> Tensors:
-        return outputs
-
-
 GIVE_WAY_SECONDS = 0.01
 """As long as a turn of the reactor with so many connections takes itself."""
 
@@ -139,27 +103,17 @@ class Serving:
     """Runs the models in their workers while the node is ready.
 
     ``node`` is the name that answers carry; ``control`` loads and unloads models where the node
-    does that on demand; ``seconds`` reads a monotonic clock, the workers' own;
-    ``exact`` decodes as label_image does.
+    does that on demand; ``seconds`` reads a monotonic clock, the workers' own.
     """
 
     log = Logger()
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        seconds: Callable[[], float],
-        *,
-        max_pixels: int,
-        exact: bool = False,
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, seconds: Callable[[], float]) -> None:
         self.catalogue = catalogue
         self.seconds = seconds
         self.phase = Phase.LOADING
         self.node = ""
         self.control: ModelControl | None = None
-        self._max_pixels = max_pixels
-        self._exact = exact
         self._pending: dict[Job, _Pending] = {}
 
     def refusal(self) -> Overloaded | None:
@@ -186,17 +140,11 @@ class Serving:
         :raises BadRequest, ModelNotFound: as ``Catalogue.find``.
         """
         model = self.find(ask)
-        task = model.task
         with _refusals_counted(model):
-            if not isinstance(task, ImageTask):
+            if not isinstance(model.task, ImageTask):
                 raise BadRequest(f"model {model.name} takes no images; see GET / for what it takes")
         asked = [
-            self._submit(
-                model,
-                ClassifyWork(model, task, upload, ask.top, self._max_pixels, self._exact),
-                ask,
-                len(upload),
-            )
+            self._submit(model, ClassifyWork(upload, ask.top), ask, len(upload))
             for upload in uploads
         ]
 

@@ -59,7 +59,7 @@ class Supervisor(Service):
         self._replicas = Replicas(count, time.monotonic())
         self._children: dict[int, Child] = {}
         self._ended = Waiters()
-        self._serving = NoneReady(Catalogue(None), time.monotonic, max_pixels=settings.max_pixels)
+        self._serving = NoneReady(Catalogue(None), time.monotonic)
         self._site = make_site(
             self._serving,
             reactor,

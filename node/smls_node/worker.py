@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: MIT
 """The threads in which a model runs: each takes the best batch there is, and the next after it.
 
-The queue itself is ``batcher``'s; here is the lock about it and the work on its batches. A worker
-prepares the inputs of its batch (images are decoded), runs the model, and makes the answers. At
-most ``runs`` workers run the model at once; the others prepare their batches meanwhile, so that
-neither starves the other. The answers of a batch wake the reactor once, and what comes in one turn
-of the reactor wakes the workers once: they would otherwise take each request of a tiny network
-alone, and handing Python's lock to and fro would cost more than the runs.
+The queue itself is ``batcher``'s, and what is done with a batch ``executing``'s; here is the lock
+about the queue. The answers of a batch wake the reactor once, and what comes in one turn of the
+reactor wakes the workers once: they would otherwise take each request of a tiny network alone, and
+handing Python's lock to and fro would cost more than the runs.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from attrs import define, field, frozen
 
@@ -24,19 +23,9 @@ from smls.wire import LoadReport
 from smls_node import admission
 from smls_node.batcher import Batch, Batcher, Item, QueueFull
 from smls_node.counts import Counts
+from smls_node.executing import Execute
 from smls_node.pace import Pace
-
-
-class Work(Protocol):
-    """What is done for one request; both calls are made in a worker's thread."""
-
-    def prepare(self) -> Any:
-        """What the model is asked. What it raises is this request's answer."""
-        ...
-
-    def finish(self, outputs: Any) -> Any:
-        """The answer, from what the model gave for it."""
-        ...
+from smls_node.works import Work
 
 
 @define
@@ -68,10 +57,6 @@ class Job:
     item: Item | None = None
 
 
-Run = Callable[[Sequence[Any]], Sequence[Any]]
-"""Runs a model on what was prepared: for each its outputs, or the exception that it causes."""
-
-
 Soon = Callable[[Callable[[], None]], Any]
 
 
@@ -99,8 +84,7 @@ class Workers:
     def __init__(
         self,
         batcher: Batcher,
-        run: Run,
-        runs: int,
+        execute: Execute,
         seconds: Callable[[], float],
         wake: Callable[..., Any],
         name: str = "model",
@@ -109,8 +93,7 @@ class Workers:
         self.batcher = batcher
         self.counts = Counts()
         self.pace = Pace(batcher.time.usual)
-        self._run_model = run
-        self._runs = threading.BoundedSemaphore(runs)
+        self._execute = execute
         self._seconds = seconds
         self._wake = wake
         self._soon = soon
@@ -245,52 +228,29 @@ class Workers:
     def _run(self, batch: Batch) -> None:
         begun = self._seconds()
         jobs: list[Job] = [item.work for item in batch.items]
-        inputs = [_prepared(job) for job in jobs]
-        good = [job for job, value in zip(jobs, inputs, strict=True) if value is not _FAILED]
-        prepared = self._seconds()
-        with self._runs:
-            with self._ready:
-                self.pace.begin(batch, batch.padded, self._seconds())
-            outputs = self._run_model([each for each in inputs if each is not _FAILED])
-        inferred = self._seconds()
-        failed = len(good) < len(jobs)
-        for job, each in zip(good, outputs, strict=True):
-            job.result = each if isinstance(each, Exception) else _finished(job, each)
-            failed = failed or isinstance(each, Exception)
-        finished = self._seconds()
-        for job, item in zip(jobs, batch.items, strict=True):
-            job.times = Times(
-                begun - item.added, prepared - begun, inferred - prepared, finished - inferred
-            )
+        done = self._execute([job.work for job in jobs], partial(self._begin, batch))
+        ended = self._seconds()
+        inferred = ended - done.finish
+        infer = inferred - begun - done.prepare
+        for job, item, result in zip(jobs, batch.items, done.results, strict=True):
+            job.result = result
+            job.times = Times(begun - item.added, done.prepare, infer, done.finish)
+        is_good = not any(isinstance(result, Exception) for result in done.results)
         with self._ready:
-            self.pace.end(batch, inferred, learn=not failed)
-            self.batcher.done(batch, finished, learn=not failed)
-            load = self.batcher.load(finished)
+            self.pace.end(batch, inferred, learn=is_good)
+            self.batcher.done(batch, ended, learn=is_good)
+            load = self.batcher.load(ended)
             times = [(job.times.total, job.times.queue) for job in jobs]
-            self.counts.batch(batch.rows, prepared - begun, inferred - prepared, times)
+            self.counts.batch(batch.rows, done.prepare, infer, times)
         for job in jobs:
             job.load = load
         self._wake(_tell, jobs)
         with self._ended:
             self._ended.notify_all()
 
-
-_FAILED = object()
-
-
-def _prepared(job: Job) -> Any:
-    try:
-        return job.work.prepare()
-    except Exception as error:
-        job.result = error
-        return _FAILED
-
-
-def _finished(job: Job, outputs: Any) -> Any:
-    try:
-        return job.work.finish(outputs)
-    except Exception as error:
-        return error
+    def _begin(self, batch: Batch, seconds: float) -> None:
+        with self._ready:
+            self.pace.begin(batch, batch.padded, self._seconds() + seconds)
 
 
 def _too_late(job: Job) -> Job:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A node whose models want different operator threads: each pool in a process that has it."""
+"""A node whose models want different operator threads: each pool in a process that has it. One
+whose model is quicker than HTTP: each in a process of its own."""
 
 from __future__ import annotations
 
@@ -135,3 +136,31 @@ def test_a_node_that_drains_answers_what_its_processes_have(node: Running) -> No
     assert status == 0
     assert "Traceback" not in log
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_quick_model_has_another_process_than_http(tmp_path: Path) -> None:
+    # Measured here: the embedded digits take some 30 microseconds each.
+    with running("smls-node", *LOCAL, "--findings", tmp_path) as node:
+        image = THREE.read_bytes()
+
+        def process() -> int:
+            told = until(
+                lambda: (
+                    shown(node, "digits")["process"].startswith("process")
+                    and shown(node, "digits")["process"]
+                )
+            )
+            assert told.endswith("(quick: HTTP has the node's own to itself)")
+            return int(told.split()[1])
+
+        assert best(classify(node.url, image).json) == "3"
+        before = process()
+        libraries = [Path(f"/proc/{each}/maps").read_text() for each in (node.process.pid, before)]
+        assert ["libtensorflow" in each for each in libraries] == [False, True]
+        os.kill(before, signal.SIGKILL)
+        until(lambda: shown(node, "digits")["process"].startswith("no process"))
+        assert classify(node.url, image).status == 503
+        assert process() != before
+        assert best(classify(node.url, image).json) == "3"
+        broken = classify(node.url, image[:-300])
+        assert (broken.status, broken.code) == (422, "broken_image")

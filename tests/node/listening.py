@@ -60,7 +60,7 @@ class Listening:
             model.workers.start()
             catalogue.add(model)
             self._models.append(model)
-        serving = Serving(catalogue, reactor.seconds, max_pixels=1_000_000)
+        serving = Serving(catalogue, reactor.seconds)
         serving.node, serving.phase = name, Phase.READY
         terms = Terms(30.0, partial(deferToThreadPool, reactor, reactor.getThreadPool()))
         site = make_site(serving, reactor, terms, version="1.2.3", max_upload=1 << 24)

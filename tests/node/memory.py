@@ -18,9 +18,9 @@ from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Catalogue, Model
 from smls_node.counts import Traffic
+from smls_node.executing import Plan
 from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
-from smls_node.joining import Runner
 from smls_node.runtimes import Runtime
 from smls_node.serving import Phase, Serving
 from smls_node.settings import Limits
@@ -29,6 +29,7 @@ from smls_node.tables import table_task
 from smls_node.tasks import image_task
 from smls_node.texts import text_task
 from smls_node.worker import Workers
+from smls_node.works import Classifier, Decoding
 from tests.memory import Connection, Reply, parse, request
 
 
@@ -129,19 +130,23 @@ class Named:
         limits: Limits,
         time: BatchTime,
         wake: Callable[..., Any] = lambda call, *given: call(*given),
+        max_pixels: int = 1_000_000,
     ) -> Model:
         batcher = Batcher(limits, time, workers)
-        runner = Runner(self.runtime, limits.padded)
         signatures = self.runtime.signatures
-        threads = Workers(batcher, runner, workers, clock.seconds, wake)
+        task = image_task(signatures)
+        labels = ("dark", "bright") if task else ()
+        classifier = Classifier(task, labels, Decoding(max_pixels)) if task else None
+        execute = Plan(limits, workers, classifier).executor(self.runtime, clock.seconds)
+        threads = Workers(batcher, execute, clock.seconds, wake)
         return Model(
             self.name,
             self.version,
             self.runtime,
             Arrangement(1, workers, workers, why="for a test"),
             threads,
-            image_task(signatures) or text_task(signatures) or table_task(signatures),
-            ("dark", "bright") if image_task(signatures) else (),
+            task or text_task(signatures) or table_task(signatures),
+            labels,
             self.platform,
             give_back=self.runtime.unload,
         )
@@ -187,8 +192,11 @@ class MemoryNode:
         self.clock = Clock()
         catalogue = Catalogue(default)
         for each in models or (model("light"),):
-            catalogue.add(each.on(self.clock, workers, queue or Limits(), time or BatchTime()))
-        self.serving = Serving(catalogue, self.clock.seconds, max_pixels=max_pixels)
+            taken = each.on(
+                self.clock, workers, queue or Limits(), time or BatchTime(), max_pixels=max_pixels
+            )
+            catalogue.add(taken)
+        self.serving = Serving(catalogue, self.clock.seconds)
         self.serving.node = "node-1"
         self.serving.phase = Phase.READY
         self.site = make_site(

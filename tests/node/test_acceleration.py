@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from shutil import copy
@@ -103,6 +104,14 @@ def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -
     difference = np.abs(got[output] - wanted[output]).max()
     # Where the processor computes in bfloat16, that is what was chosen.
     assert difference < found.chosen("openvino").within
+    # Beside HTTP so quick a model gets a process of its own.
+    assert fast.arrangement.is_quick
+    serving = evolve(means(tmp_path, "openvino"), beside_http=True)
+    with closing(serving.pools):
+        apart = load(settings, serving)
+        assert apart.runtime.process.endswith("(quick: HTTP has the node's own to itself)")
+        assert np.array_equal(apart.runtime.infer(inputs, DEFAULT, {})[output], got[output])
+        apart.runtime.unload()
 
 
 def test_what_cannot_be_proven_stays_in_the_session(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from smls.tensors import Tensors
 from smls_node.backoff import LONGEST_SECONDS, pause_before
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
-from smls_node.joining import Runner
+from smls_node.executing import Plan
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart, RuntimeApart
 from smls_node.runtimes.channel import Channel, Closed
@@ -113,17 +113,18 @@ def test_errors_are_those_of_the_runtime(adding: RuntimeApart) -> None:
 
 def workers_of(runtime: RuntimeApart) -> Workers:
     batcher = Batcher(Limits(), BatchTime([(1, 0.001), (8, 0.001)]), 1)
-    return Workers(batcher, Runner(runtime), 1, lambda: 0.0, lambda call, *given: call(*given))
+    execute = Plan(Limits(), 1).executor(runtime)
+    return Workers(batcher, execute, lambda: 0.0, lambda call, *given: call(*given))
 
 
 class Plain:
     def __init__(self, value: float) -> None:
         self.value = value
 
-    def prepare(self) -> Inputs:
+    def prepare(self, _: object) -> Inputs:
         return Inputs({"x": image(self.value)[None]})
 
-    def finish(self, outputs: Tensors) -> float:
+    def finish(self, _: object, outputs: Tensors) -> float:
         return float(outputs["sum"][0, 0])
 
 
@@ -254,7 +255,8 @@ def test_memory_and_descriptors_stay_where_they_are(adding: RuntimeApart) -> Non
     for _ in range(1000):
         adding.infer(batch, DEFAULT, {})
     after = [resident(each) for each in (os.getpid(), child)], open_files(os.getpid())
-    assert after[1] == before[1]
+    # Those of a process that has just ended may only now be closed.
+    assert after[1] <= before[1]
     for new, old in zip(after[0], before[0], strict=True):
         assert new - old < 5_000_000
 
@@ -437,7 +439,7 @@ def asked_over(control: socket.socket) -> Channel:
 OWNER = """
 import sys
 from tests.node import guests
-from smls_node.joining import Runner
+from smls_node.executing import Plan
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart
 from smls_node.runtimes.channel import Channel, Closed

@@ -25,6 +25,12 @@ def test_there_are_workers_for_each_run_and_some_to_decode(runs: int, cores: int
     assert workers > runs or runs >= cores
 
 
+def test_what_costs_less_than_http_is_quick() -> None:
+    assert Arrangement(1, 2, 2, ((1, 0.0009), (8, 0.006))).is_quick
+    assert not Arrangement(1, 2, 2, ((1, 0.0011), (8, 0.0081))).is_quick
+    assert not Arrangement(1, 2, 2).is_quick
+
+
 def test_the_best_throughput_wins() -> None:
     side_by_side = Measured(1, 2, {1: 0.006, 8: 0.046}, alone=0.005)
     together = Measured(2, 1, {1: 0.006, 8: 0.028}, alone=0.005)

@@ -17,9 +17,9 @@ def test_top_k_is_a_stable_sort_cut_short(scores: list[float], count: int) -> No
     labels = [str(index) for index in range(len(scores))]
     best = top_k(np.array(scores, np.float32), labels, count)
     order = sorted(range(len(scores)), key=lambda index: -scores[index])
-    assert [each.label for each in best] == [labels[index] for index in order][:count]
-    assert [np.float32(each.score) for each in best] == [
-        np.float32(scores[int(each.label)]) for each in best
+    assert [label for label, _ in best] == [labels[index] for index in order][:count]
+    assert [np.float32(score) for _, score in best] == [
+        np.float32(scores[int(label)]) for label, _ in best
     ]
 
 

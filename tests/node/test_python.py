@@ -65,7 +65,7 @@ class Folder:
         self.means = loading.Means(
             path / "findings", Pools(), seconds, lambda call, *given: call(*given)
         )
-        self.serving = Serving(Catalogue(), seconds, max_pixels=1)
+        self.serving = Serving(Catalogue(), seconds)
         self.serving.phase = Phase.READY
 
     def put(self, code: str, name: str = "m", /, **settings: Any) -> Path:

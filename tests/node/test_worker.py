@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from smls.errors import DeadlineExceeded, Overloaded
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
+from smls_node.executing import Executor
 from smls_node.settings import Limits
 from smls_node.worker import Job, Workers
 
@@ -28,10 +29,10 @@ class Double:
 
     value: Any
 
-    def prepare(self) -> int:
+    def prepare(self, _: object) -> int:
         return int(self.value)
 
-    def finish(self, outputs: int) -> int:
+    def finish(self, _: object, outputs: int) -> int:
         if outputs == 14:
             raise ArithmeticError("seven is not to be doubled")
         return outputs
@@ -55,7 +56,8 @@ class Bench:
         self.model = Model()
         self.done: list[Job] = []
         batcher = Batcher(limits or Limits(), BatchTime([(1, 0.0011), (8, 0.0018)]), workers)
-        self.workers = Workers(batcher, self.model, 1, lambda: self.now, self._wake)
+        execute = Executor(self.model, 1, seconds=lambda: self.now)
+        self.workers = Workers(batcher, execute, lambda: self.now, self._wake)
 
     def _wake(self, call: Any, *given: Any) -> None:
         self.wakes += 1
@@ -124,7 +126,11 @@ def test_what_comes_in_one_turn_is_queued_together_when_it_is_over() -> None:
     model = Model()
     batcher = Batcher(Limits(max_queue_size=2), BatchTime([(1, 0.0011), (8, 0.0018)]), 1)
     workers = Workers(
-        batcher, model, 1, lambda: 0.0, lambda call, *given: call(*given), soon=turn.append
+        batcher,
+        Executor(model, 1),
+        lambda: 0.0,
+        lambda call, *given: call(*given),
+        soon=turn.append,
     )
     jobs = [Job(Double(value), done.append) for value in range(4)]
     for job in jobs:
@@ -158,8 +164,7 @@ def threaded(infer: Any, workers: int, runs: int) -> tuple[Workers, Queue[Job]]:
     limits = Limits(max_batch_size=1)
     made = Workers(
         Batcher(limits, BatchTime(), workers),
-        infer,
-        runs,
+        Executor(infer, runs),
         lambda: 0.0,
         lambda call, *given: call(*given),
     )
@@ -231,7 +236,7 @@ def test_who_is_stopped_does_first_what_is_queued() -> None:
         done.extend(jobs)
 
     batcher = Batcher(Limits(max_batch_size=1, max_queue_delay=0.001), BatchTime(), 1)
-    workers = Workers(batcher, infer, 1, time.monotonic, wake)
+    workers = Workers(batcher, Executor(infer, 1), time.monotonic, wake)
     workers.start()
     for value in range(5):
         workers.submit(

@@ -30,10 +30,7 @@ def add_routes(app: Any, serving: Serving, terms: Terms) -> None:
             return Deferred.fromCoroutine(natural.answer(serving, terms, request, name))
 
         def answer(found: Classified) -> Any:
-            return [
-                _error(each) if isinstance(each, SmlsError) else _pairs(each)
-                for each in found.results
-            ]
+            return [_error(each) if isinstance(each, SmlsError) else each for each in found.results]
 
         return _classify(request, name).addCallback(_answer, request, answer, lambda items: items)
 
@@ -104,9 +101,5 @@ def _error(error: SmlsError) -> dict[str, Any]:
     return {"error": error.to_json()}
 
 
-def _pairs(predictions: tuple[Prediction, ...]) -> list[list[Any]]:
-    return [[prediction.label, prediction.score] for prediction in predictions]
-
-
 def _objects(predictions: tuple[Prediction, ...]) -> list[dict[str, Any]]:
-    return [{"label": each.label, "score": each.score} for each in predictions]
+    return [{"label": label, "score": score} for label, score in predictions]

@@ -13,7 +13,7 @@ from smls.errors import BadImage, BadRequest, SmlsError
 from smls.wire import LoadReport
 from smls_node import examples
 from smls_node.catalogue import Model
-from smls_node.examples import ClassScore, Example
+from smls_node.examples import Example
 from smls_node.labels import top_k
 from smls_node.serving import Ask, Inferred, Serving
 from smls_node.tasks import ImageTask
@@ -88,7 +88,7 @@ def _labelled(found: Inferred, count: int) -> Results:
     task, labels = found.model.task, found.model.labels
     assert isinstance(task, ImageTask)
     scores = task.rows(found.outputs, count)
-    rows = [_pairs(top_k(row, labels, len(labels))) for row in scores]
+    rows = [list(top_k(row, labels, len(labels))) for row in scores]
     return Results(rows, found.times, found.load)
 
 
@@ -100,8 +100,4 @@ def _classify_images(serving: Serving, ask: Ask, uploads: Sequence[bytes]) -> An
             raise type(result)(f"example {number}: {result.message}")
         if isinstance(result, SmlsError):
             raise result
-    return Results([_pairs(each) for each in found.results], found.times, found.load)
-
-
-def _pairs(predictions: Any) -> list[ClassScore]:
-    return [(each.label, each.score) for each in predictions]
+    return Results([list(each) for each in found.results], found.times, found.load)

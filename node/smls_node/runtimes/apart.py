@@ -20,7 +20,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,6 +48,7 @@ class RuntimeApart:
         self.signatures: Mapping[str, Signature]
         self.example: Tensors
         self.failure: SmlsError | None = None
+        self.plans: list[Any] = []
         self._apart = apart
 
     @property
@@ -66,16 +67,29 @@ class RuntimeApart:
         :raises NodeFault: where the process dies meanwhile.
         :raises Overloaded: where it has died and is not there again yet.
         """
-        if self.failure is not None:
-            raise NodeFault(self.failure.message)
-        outputs: Tensors = self._apart.ask(
-            "infer", self.number, dict(inputs), signature, dict(parameters)
-        )
+        outputs: Tensors = self._ask("infer", dict(inputs), signature, dict(parameters))
         return outputs
+
+    def plan(self, plan: Any) -> int:
+        """The number of ``plan``, which makes in the other process what executes batches there;
+        see ``smls_node.executing``."""
+        return self._apart.plan(self, plan)
+
+    def execute(self, plan: int, works: Sequence[Any]) -> Any:
+        """What comes of ``works`` by the plan of that number.
+
+        :raises NodeFault, Overloaded: as ``infer``.
+        """
+        return self._ask("execute", plan, works)
 
     def unload(self) -> None:
         """Frees the runtime; with the last one of a process, the process ends."""
         self._apart.unload(self)
+
+    def _ask(self, verb: str, *given: Any) -> Any:
+        if self.failure is not None:
+            raise NodeFault(self.failure.message)
+        return self._apart.ask(verb, self.number, *given)
 
 
 class Apart:
@@ -151,6 +165,16 @@ class Apart:
                 f"the process of the model {process.how_it_ended()} while it had the batch"
             ) from None
 
+    def plan(self, runtime: RuntimeApart, plan: Any) -> int:
+        """As ``RuntimeApart.plan``; a process that is started later has it too."""
+        with self._changing:
+            if plan not in runtime.plans:
+                runtime.plans.append(plan)
+                if self._serving is not None:
+                    with contextlib.suppress(Closed):
+                        self._serving.ask("plan", runtime.number, plan)
+            return runtime.plans.index(plan)
+
     @property
     def is_used(self) -> bool:
         """Whether there is a runtime in it."""
@@ -194,6 +218,8 @@ class Apart:
         runtime.signatures, runtime.example = process.ask(
             "load", runtime.number, runtime.how, self._in_background
         )
+        for plan in runtime.plans:
+            process.ask("plan", runtime.number, plan)
 
     def _start(self) -> Process:
         """Starts a process and loads in it what was there before."""

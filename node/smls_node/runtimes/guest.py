@@ -24,6 +24,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from attrs import evolve
+
 from smls.errors import SmlsError
 from smls_node import machine
 from smls_node.runtimes import Runtime
@@ -41,6 +43,7 @@ class Guests:
 
     def __init__(self) -> None:
         self._runtimes: dict[int, Runtime] = {}
+        self._executors: dict[int, list[Callable[..., Any]]] = {}
 
     def load(
         self, number: int, how: Callable[[], Runtime], is_in_background: bool
@@ -50,13 +53,25 @@ class Guests:
         # What loading leaves never dies; a full collection would look at all of it.
         gc.collect()
         gc.freeze()
+        self._executors[number] = []
         return dict(runtime.signatures), dict(runtime.example)
+
+    def plan(self, number: int, plan: Any) -> None:
+        """Notes how batches of a runtime are executed, by its next plan."""
+        self._executors[number].append(plan.executor(self._runtimes[number]))
+
+    def execute(self, number: int, plan: int, works: Any) -> Any:
+        """Executes a batch by one of the plans that were noted."""
+        done = self._executors[number][plan](works, lambda seconds: None)
+        results = [portable(each) if isinstance(each, Exception) else each for each in done.results]
+        return evolve(done, results=results)
 
     def infer(self, number: int, inputs: Any, signature: str, parameters: Any) -> Any:
         return self._runtimes[number].infer(inputs, signature, parameters)
 
     def unload(self, number: int) -> None:
         runtime = self._runtimes.pop(number, None)
+        self._executors.pop(number, None)
         if runtime is not None:
             runtime.unload()
         if not self._runtimes:
