@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,6 @@ from smls.address import Advertise
 from smls.errors import ModelNotFound, SmlsError
 from smls.wire import NodeRecord, join_address
 from smls_node import loading, machine, repository
-from smls_node.announcement import Announcement
 from smls_node.catalogue import Catalogue, Model
 from smls_node.faces.app import make_site
 from smls_node.faces.terms import Terms
@@ -39,6 +39,7 @@ from smls_node.threads import OwnThreads
 from smls_node.upkeep import Upkeep
 
 if TYPE_CHECKING:
+    from smls_node.announcement import Announcement
     from smls_node.faces.grpc.server import GrpcServer
 
 DEADLINE_SECONDS = 0.05
@@ -118,6 +119,9 @@ class NodeService(Service):
         # later adds a few thousand, which are gone when it is unloaded (``Runtime.unload``).
         loaded.addCallback(lambda _: deferToThreadPool(self._reactor, pool, _freeze))
         loaded.addBoth(self._loaded).addCallback(self._ready).addErrback(self._failed)
+        # An HTTP client takes a tenth of a second to import, and is needed when all is loaded. Not
+        # before the reactor runs, and so obeys signals.
+        self._reactor.callLater(0, import_module, "smls_node.announcement")
 
     @property
     def port(self) -> int:
@@ -283,6 +287,8 @@ class NodeService(Service):
             self.log.warn("--default-model: {problem}", problem=error.message)
 
     def _announce(self) -> None:
+        from smls_node.announcement import Announcement
+
         settings = self._settings
         announcement = self._announcement = Announcement(
             self._reactor,
@@ -338,9 +344,10 @@ def print_ready(host: str, port: int, names: str) -> None:
 
 
 def _freeze() -> None:
-    """Collects the garbage, and looks no more at what is there now."""
+    """Collects the garbage, and looks no more at what is there now; see ``tap.make_service``."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _end(status: int) -> None:
