@@ -21,6 +21,8 @@ from twisted.logger import Logger
 
 from smls_node import machine
 from smls_node.arrangement import Arrangement
+from smls_node.formats import COMPILED, PROOF
+from smls_node.kept import Kept
 from smls_node.runtimes import GraphFiles
 
 AGREEMENT = 0.995
@@ -63,6 +65,15 @@ class Trial:
     def name(self) -> str:
         how = ", one by one" if self.one_by_one else ""
         return f"{self.engine} {self.precision}{how}"
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What ``runtimes.openvino.load`` is given for it."""
+        return {
+            "precision": self.precision,
+            "streams": self.runs,
+            "one_by_one": self.one_by_one,
+        }
 
     def arrangement(self, why: str) -> Arrangement:
         """The way of running the model that the trial has measured.
@@ -109,18 +120,23 @@ def key_of(files: GraphFiles) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def places(files: GraphFiles, findings: Path) -> tuple[Path, Path]:
-    """Where a proof may lie: beside the graph, or with the other findings."""
-    return (
-        files.graph.with_name(f"{files.graph.name}.proof.json"),
-        findings / f"{key_of(files)}.proof.json",
-    )
+def places(files: GraphFiles, findings: Path, key: str) -> tuple[Path, Path]:
+    """Where a proof for ``key`` may lie: beside the graph, or with the other findings."""
+    return files.graph.with_name(files.graph.name + PROOF), findings / f"{key}{PROOF}"
+
+
+def kept(files: GraphFiles, findings: Path, proof: Proof) -> Kept:
+    """Where the network that was compiled for the proven graph is kept for later starts: beside
+    the graph, or with the other findings. Of each graph there is one, however it changes."""
+    path = hashlib.sha256(str(files.graph.absolute()).encode()).hexdigest()[:16]
+    beside = files.graph.with_name(files.graph.name + COMPILED)
+    return Kept((beside, findings / f"{path}{COMPILED}"), proof.key)
 
 
 def read(files: GraphFiles, findings: Path) -> Proof | None:
     """The proof that holds for the graph on this machine, if there is one."""
     key = key_of(files)
-    for place in places(files, findings):
+    for place in places(files, findings, key):
         try:
             proof = _from_json(json.loads(place.read_text()))
         except FileNotFoundError:
@@ -138,15 +154,8 @@ def write(proof: Proof, files: GraphFiles, findings: Path) -> Path:
 
     :raises OSError: where neither can be written.
     """
-    beside, other = places(files, findings)
     text = json.dumps(asdict(proof), indent=1) + "\n"
-    try:
-        machine.write_whole(beside, text)
-    except OSError:
-        other.parent.mkdir(parents=True, exist_ok=True)
-        machine.write_whole(other, text)
-        return other
-    return beside
+    return machine.write_whole(lambda: [text.encode()], *places(files, findings, proof.key))
 
 
 def _from_json(fields: dict[str, Any]) -> Proof:

@@ -118,6 +118,10 @@ FORMATS = {
     each.name: each for each in (GRAPH, SAVED_MODEL, KERAS, ONNX, SKLEARN, TORCHSCRIPT, PYTHON)
 }
 
+PROOF, COMPILED = ".proof.json", ".openvino"
+"""Ends of the names of what a node itself writes beside a graph (``smls_node.acceleration``): the
+model is the same with and without."""
+
 _PARTS = frozenset({"saved_model.pb", "fingerprint.pb", "keras_metadata.pb"})
 """What looks like a graph and is a part of a SavedModel."""
 
@@ -135,7 +139,7 @@ class Found:
         if self.format.markers and not self.name:
             return name in self.format.markers or name.startswith(("variables/", "assets"))
         # What is beside a file under its name is its own too: model.onnx.data holds weights.
-        return name.startswith(self.name)
+        return name.startswith(self.name) and not name.endswith((PROOF, COMPILED))
 
 
 def candidates(names: Iterable[str], format: str = "") -> list[Found]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,10 @@ def _accelerated(
     if means.accelerate == "off":
         return None
     try:
+        if beside is None and files.graph.stat().st_size > machine.HASHED_BYTES:
+            # Meanwhile the graph is hashed and what was kept is read, which hold no lock of
+            # Python's. A small one is hashed at once, and may go to another process.
+            threading.Thread(target=openvino.preload).start()
         proof = acceleration.read(files, means.findings)
         if proof is None:
             if beside is not None:
@@ -286,11 +291,7 @@ def _accelerated(
         if chosen.engine == acceleration.SESSION:
             log.info("{graph} stays in TensorFlow, {why}", graph=str(files.graph), why=proof.why())
             return None
-        how: dict[str, Any] = {
-            "precision": chosen.precision,
-            "streams": chosen.runs,
-            "one_by_one": chosen.one_by_one,
-        }
+        how = {**chosen.how, "kept": acceleration.kept(files, means.findings, proof)}
         arrangement = chosen.arrangement(f"{chosen.name}, {proof.why()}")
         runtime: Runtime
         if beside is not None:

@@ -14,12 +14,17 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 """Of linux/prctl.h."""
 
+
+HASHED_BYTES = 2**24
+"""So much of a file is hashed at a time. Python's lock is let go meanwhile, and to have it back may
+take 5 ms each time where another thread imports something."""
 
 REPLICAS = "SMLS_REPLICAS"
 """The variable that says how many replicas of a node share the machine: it reaches what they
@@ -40,16 +45,33 @@ def fingerprint(*distributions: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def write_whole(place: Path, text: str) -> None:
+def write_whole(parts: Callable[[], Iterable[bytes | memoryview]], *places: Path) -> Path:
     """Writes a file that others may read or write meanwhile: they see the old one, or all of it.
 
-    :raises OSError: where the folder cannot be written to.
+    It is the first of ``places`` that can be written, and the folder of a later one is made.
+    ``parts``, one after the other, are asked for when there is a file to write to.
+
+    :raises OSError: where no place can be written.
+    :raises Exception: what ``parts`` raises.
     """
+    *earlier, last = places
+    for place in earlier:
+        with contextlib.suppress(OSError):
+            _write_whole(parts, place)
+            return place
+    if earlier:
+        last.parent.mkdir(parents=True, exist_ok=True)
+    _write_whole(parts, last)
+    return last
+
+
+def _write_whole(parts: Callable[[], Iterable[bytes | memoryview]], place: Path) -> None:
     draft = place.with_name(f".{place.name}.{os.getpid()}-{threading.get_native_id()}")
     try:
-        draft.write_text(text)
+        with draft.open("wb") as file:
+            file.writelines(parts())
         draft.replace(place)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             draft.unlink()
         raise
@@ -57,8 +79,11 @@ def write_whole(place: Path, text: str) -> None:
 
 def file_hash(path: Path) -> str:
     """16 hexadecimal digits of the file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while part := file.read(HASHED_BYTES):
+            digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def end_with_parent() -> None:

@@ -111,7 +111,7 @@ def _try(
 ) -> Trial:
     runs, one_by_one = trial.runs, trial.one_by_one
     try:
-        model = openvino.load(files, precision=trial.precision, streams=runs, one_by_one=one_by_one)
+        model = openvino.load(files, **trial.how)
         got = _answers(model, samples)
     except (ModelUnusable, ImportError) as error:
         return evolve(trial, problem=str(error))

@@ -123,7 +123,7 @@ def _read(finding: Path) -> Arrangement | None:
 
 def keep(found: Arrangement, finding: Path) -> None:
     """Writes what was found, for later starts."""
-    machine.write_whole(finding, json.dumps(asdict(found)))
+    machine.write_whole(lambda: [json.dumps(asdict(found)).encode()], finding)
 
 
 def _child() -> None:

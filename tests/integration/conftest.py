@@ -39,7 +39,7 @@ def light_digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]
     session = Trial(SESSION, "f32", False, 1, 1.0, 1.0, 0.0, ((1, 1.0),))
     fast = Trial("openvino", "f32", True, 1, 500.0, 1.0, 0.0, ((1, 0.002),))
     proof = Proof(acceleration.key_of(files), "another test's word", (session, fast))
-    _, place = acceleration.places(files, folder)
+    _, place = acceleration.places(files, folder, proof.key)
     place.write_text(json.dumps(asdict(proof)))
     return ("--accelerate", "openvino", "--findings", folder)
 

@@ -26,7 +26,7 @@ def tree() -> set[str]:
     for name, folder in FOLDERS.items():
         for path in folder.rglob("*"):
             cached = path.is_dir() or "__pycache__" in path.parts
-            if not (cached or path.name.endswith(".proof.json")):
+            if not (cached or path.name.endswith((".proof.json", ".openvino"))):
                 found.add(f"{name}/{path.relative_to(folder)}")
     return found
 

@@ -16,13 +16,17 @@ from shutil import copy
 import numpy as np
 import pytest
 from attrs import evolve
+from twisted.logger import capturedLogs, formatEvent
 
+from smls.errors import ModelUnusable
 from smls_node import acceleration, embedded, proving, tuning
 from smls_node.acceleration import Proof, Trial
 from smls_node.arrangement import Arrangement
+from smls_node.factory import Factory
+from smls_node.kept import Kept
 from smls_node.loading import Means, load
 from smls_node.pools import Pools
-from smls_node.runtimes import GraphFiles
+from smls_node.runtimes import GraphFiles, openvino
 from smls_node.settings import ModelSettings
 from smls_node.signature import DEFAULT
 
@@ -91,6 +95,7 @@ def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -
     assert "<- chosen" in made.stdout
     found = acceleration.read(GraphFiles(graph), tmp_path)
     assert found is not None
+    assert (tmp_path / "digits.pb.openvino").is_file()
     assert {trial.within for trial in found.trials if trial.precision == "bf16"} == {0.04}
     settings = ModelSettings(graph, embedded.LABELS, operator_threads=1, runs=1)
     fast = load(settings, means(tmp_path, "openvino"))
@@ -122,6 +127,94 @@ def test_what_cannot_be_proven_stays_in_the_session(tmp_path: Path) -> None:
     settings = ModelSettings(graph, embedded.LABELS, operator_threads=1, runs=1)
     model = load(settings, means(tmp_path, "auto"))
     assert type(model.runtime).__name__ == "TensorFlowGraph"
+
+
+KEYS = {"precision": "f32", "streams": 1}
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_kept_network_is_the_one_that_was_compiled(tmp_path: Path, one_by_one: bool) -> None:
+    pytest.importorskip("openvino")
+    files = GraphFiles(Path(copy(embedded.GRAPH, tmp_path / "digits.pb")))
+    kept = acceleration.kept(files, tmp_path / "findings", proof())
+    how = {**KEYS, "one_by_one": one_by_one, "kept": kept}
+    compiled = openvino.load(files, **how)
+    # There is no graph any more that could be read.
+    files.graph.write_bytes(b"")
+    imported = openvino.load(files, **how)
+    assert imported.signatures == compiled.signatures
+    inputs = {"input": np.random.default_rng(0).random((5, 32, 32, 3), np.float32)}
+    (wanted,) = compiled.infer(inputs).values()
+    for _ in range(2):
+        (got,) = imported.infer(inputs).values()
+        assert np.array_equal(got, wanted)
+        # What is kept may go, or be cut, while its network is used.
+        kept.places[0].write_bytes(b"")
+    for other in (
+        {"precision": "bf16"},
+        {"streams": 2},
+        {"one_by_one": not one_by_one},
+        {"kept": evolve(kept, key="of another graph")},
+    ):
+        with pytest.raises(ModelUnusable, match="cannot run it"):
+            openvino.load(files, **{**how, **other})
+
+
+def test_a_kept_network_that_is_refused_is_made_anew(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    files = GraphFiles(Path(copy(embedded.GRAPH, tmp_path / "digits.pb")))
+    kept = acceleration.kept(files, tmp_path / "findings", proof())
+    how = {**KEYS, "one_by_one": True, "kept": kept}
+    openvino.load(files, **how)
+    (place,) = (each for each in kept.places if each.exists())
+    good = place.read_bytes()
+    line = good.split(b"\n")[0].decode().split()
+    # As if it were whole, but it is no network.
+    evolve(kept, key=" ".join(line[1:-1])).write(lambda: memoryview(b"no network" * 100))
+    with capturedLogs() as events:
+        openvino.load(files, **how)
+    assert any("OpenVINO refuses" in str(formatEvent(event)) for event in events)
+    assert place.read_bytes().split()[:3] == good.split()[:3]
+    files.graph.write_bytes(b"")
+    openvino.load(files, **how)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [files.graph.name, place.name]
+
+
+def test_a_network_that_cannot_be_kept_is_served(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    files = GraphFiles(Path(copy(embedded.GRAPH, tmp_path / "digits.pb")))
+    (tmp_path / "file").write_text("no folder")
+    kept = Kept((tmp_path / "file" / "kept",), "k")
+    with capturedLogs() as events:
+        model = openvino.load(files, **KEYS, one_by_one=True, kept=kept)
+    assert model.infer(model.example)
+    assert any("cannot be kept" in str(formatEvent(event)) for event in events)
+
+
+def test_a_proven_model_is_taken_from_what_was_kept_in_whatever_process(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    graph = Path(copy(embedded.GRAPH, tmp_path / "digits.pb"))
+    files = GraphFiles(graph)
+    acceleration.write(proof(SESSION, SAME, key=acceleration.key_of(files)), files, tmp_path)
+    settings = ModelSettings(graph, embedded.LABELS)
+    given = means(tmp_path, "auto")
+    place = tmp_path / "digits.pb.openvino"
+    inputs = {"input": np.random.default_rng(0).random((3, 32, 32, 3), np.float32)}
+    models = []
+    try:
+        for beside in (given.pools.beside(), None, given.pools.beside()):
+            given = evolve(given, factory=Factory())
+            models.append(load(settings, given, beside=beside))
+            assert place.is_file()
+            if len(models) == 1:
+                written = place.stat().st_ino
+        assert place.stat().st_ino == written
+        answers = [model.runtime.infer(inputs, DEFAULT, {}) for model in models]
+        (output,) = answers[0]
+        assert all(np.array_equal(each[output], answers[0][output]) for each in answers)
+        assert "process" in models[0].runtime.process
+    finally:
+        given.pools.close()
 
 
 def test_usage_is_told() -> None:

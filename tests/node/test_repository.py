@@ -119,6 +119,18 @@ def test_the_format_that_is_named_is_looked_for_alone() -> None:
     assert (edition.settings.format, edition.settings.path.name) == ("onnx", "b.onnx")
 
 
+def test_what_a_node_writes_beside_a_graph_makes_no_other_model() -> None:
+    def edition(*, beside: str = "", size: int = 1) -> object:
+        files = (File("g.pb", size), File("labels.txt"), *map(File, beside.split()))
+        (found,) = of({Part(ROOT / "m"): (), Part(ROOT / "m", "1"): files}).editions
+        assert found.problem == ""
+        return found
+
+    assert edition() == edition(beside="g.pb.proof.json") == edition(beside="g.pb.openvino")
+    assert edition() != edition(beside="g.pb.data")
+    assert edition() != edition(size=2)
+
+
 def test_a_saved_model_is_another_when_its_variables_are() -> None:
     def edition(size: int, readme: int) -> object:
         names = (File("saved_model.pb"), File("variables/variables.index", size))

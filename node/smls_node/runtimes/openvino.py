@@ -8,21 +8,28 @@ the session's is not taken for granted: see ``smls_node.acceleration``.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from attrs import evolve
 from numpy.typing import NDArray
+from twisted.logger import Logger
 
 from smls.errors import ModelUnusable
 from smls.tensors import Tensors, TensorSpec
+from smls_node.kept import Kept
 from smls_node.runtimes import GraphFiles
 from smls_node.signature import DEFAULT, Signature
 
 PRECISIONS = ("f32", "bf16")
 """What a network may be computed in. OpenVINO's own default may be the lower one, so that the
 precision is always named."""
+
+
+log = Logger()
 
 
 class OpenVinoGraph:
@@ -62,45 +69,77 @@ class OpenVinoGraph:
         return np.array(request.get_output_tensor(0).data, np.float32)
 
 
-def load(files: GraphFiles, *, precision: str, streams: int, one_by_one: bool) -> OpenVinoGraph:
+def preload() -> None:
+    """Imports the library. Where that fails, it fails again for who needs it."""
+    with contextlib.suppress(ImportError):
+        import openvino  # noqa: F401
+
+
+def load(
+    files: GraphFiles, *, precision: str, streams: int, one_by_one: bool, kept: Kept | None = None
+) -> OpenVinoGraph:
     """The graph, compiled for ``streams`` runs at once and after a first one.
 
     :param one_by_one: whether it is compiled for one image a run, which is faster for networks
         that win nothing by batches.
+    :param kept: where the compiled network is kept for the graph's bytes and what else it is made
+        of, on this machine: from there it comes in a fraction of the time. What is not there, or
+        refused by OpenVINO, is put there.
     :raises ModelUnusable: where OpenVINO cannot read the graph, or it is of no kind that is
         served here.
     """
+    how = f"{precision} {streams} {'one' if one_by_one else 'any'}"
+    kept = kept and evolve(kept, key=f"{kept.key} {how}")
+    data = kept and kept.read()
     import openvino
 
+    config = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": streams,
+        "PERFORMANCE_HINT": "THROUGHPUT",
+    }
     try:
         core = openvino.Core()
+        if data is not None:
+            try:
+                compiled = core.import_model(openvino.Tensor(data), "CPU", config)
+                return _graph(compiled, files, one_by_one)
+            except Exception as error:
+                _warn(files, "OpenVINO refuses the compiled network that was kept", error)
         network = core.read_model(files.graph)
         source = _source(network, files)
-        shape = _shape(source, files)
-        network.reshape({source: [1 if one_by_one else -1, *shape]})
-        compiled = core.compile_model(
-            network,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": precision,
-                "NUM_STREAMS": streams,
-                "INFERENCE_NUM_THREADS": streams,
-                "PERFORMANCE_HINT": "THROUGHPUT",
-            },
-        )
-        first = compiled([np.zeros((1, *shape), np.float32)])[0]
+        network.reshape({source: [1 if one_by_one else -1, *_shape(source, files)]})
+        compiled = core.compile_model(network, "CPU", config)
+        graph = _graph(compiled, files, one_by_one)
     except ModelUnusable:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise ModelUnusable(
-            f"{files.graph}: OpenVINO cannot run it: {reason[-1] if reason else error!r}"
-        ) from error
-    takes = TensorSpec(_name(network.inputs[0], files.input_layer), "FP32", (-1, *shape))
-    gives = TensorSpec(
-        _name(network.outputs[0], files.output_layer), "FP32", (-1, *first.shape[1:])
-    )
+        raise ModelUnusable(f"{files.graph}: OpenVINO cannot run it: {_reason(error)}") from error
+    if kept is not None:
+        try:
+            kept.write(lambda: compiled.export_model().getbuffer())
+        except Exception as error:
+            _warn(files, "the compiled network cannot be kept for the next start", error)
+    return graph
+
+
+def _graph(compiled: Any, files: GraphFiles, one_by_one: bool) -> OpenVinoGraph:
+    """The compiled network after a first run."""
+    source, target = _source(compiled, files), compiled.outputs[0]
+    shape = _shape(source, files)
+    first = compiled([np.zeros((1, *shape), np.float32)])[0]
+    takes = TensorSpec(_name(source, files.input_layer), "FP32", (-1, *shape))
+    gives = TensorSpec(_name(target, files.output_layer), "FP32", (-1, *first.shape[1:]))
     return OpenVinoGraph(compiled, Signature((takes,), (gives,)), one_by_one)
+
+
+def _warn(files: GraphFiles, what: str, error: Exception) -> None:
+    log.warn("{graph}: {what}: {error}", graph=str(files.graph), what=what, error=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[-1]
 
 
 def _source(network: Any, files: GraphFiles) -> Any:
