@@ -119,9 +119,10 @@ class NodeService(Service):
         # later adds a few thousand, which are gone when it is unloaded (``Runtime.unload``).
         loaded.addCallback(lambda _: deferToThreadPool(self._reactor, pool, _freeze))
         loaded.addBoth(self._loaded).addCallback(self._ready).addErrback(self._failed)
-        # An HTTP client takes a tenth of a second to import, and is needed when all is loaded. Not
-        # before the reactor runs, and so obeys signals.
-        self._reactor.callLater(0, import_module, "smls_node.announcement")
+        # An HTTP client takes a tenth of a second to import, and is needed when all is loaded.
+        # Where that fails, it fails again for who needs it.
+        client = deferToThreadPool(self._reactor, pool, import_module, "smls_node.announcement")
+        client.addErrback(lambda _: None)
 
     @property
     def port(self) -> int:
