@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from twisted.logger import Logger
 
 from smls.errors import BrokenImage, ModelUnusable
 from smls.tensors import Tensors, TensorSpec, datatype_of
 from smls_node import machine
-from smls_node.runtimes import GraphFiles
+from smls_node.runtimes import GraphFiles, folding
 from smls_node.settings import Device
 from smls_node.signature import DEFAULT, Signature, zeros
+
+log = Logger()
 
 
 class TensorFlowGraph:
@@ -71,10 +74,13 @@ def preload() -> None:
 
 def close(session: Any) -> None:
     """Closes the session, and gives back the memory of its weights and its graph."""
+    session.close()
+    _give_back(session.graph)
+
+
+def _give_back(graph: Any) -> None:
     from tensorflow.python.framework import ops
 
-    graph = session.graph
-    session.close()
     # Else it would keep its constants, the weights once more, until all garbage is looked at,
     # and for ever if it was there when the garbage was frozen.
     ops.dismantle_graph(graph)
@@ -133,16 +139,19 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
     import tensorflow as tf
 
     config = configuration(operator_threads, runs, files.device)
-    graph = tf.Graph()
-    with graph.as_default(), placed(files.device):
-        try:
-            definition = tf.compat.v1.GraphDef.FromString(files.graph.read_bytes())
-            tf.compat.v1.import_graph_def(definition, name="")
-        except Exception as error:
-            raise ModelUnusable(f"{files.graph} is no frozen graph: {reason(error)}") from error
+    try:
+        definition = tf.compat.v1.GraphDef.FromString(files.graph.read_bytes())
+        graph = _graph(definition, files.device)
+    except Exception as error:
+        raise ModelUnusable(f"{files.graph} is no frozen graph: {reason(error)}") from error
     source = _input(graph, files)
     target = _output(graph, files, source)
     spec, batches = _takes(files, source)
+    names = source.name, target.name
+    faster = _folded(graph, config, (source.op.name, target.op.name))
+    if faster is not None:
+        graph = _graph(faster, files.device)
+        source, target = map(graph.get_tensor_by_name, names)
     session = tf.compat.v1.Session(graph=graph, config=config)
     call = callable_of(session, [source.name], [target.name])
 
@@ -165,6 +174,35 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
     gives = TensorSpec(target.op.name, datatype_of(first.dtype), answer)
     signature = Signature((spec,), (gives,), batches)
     return TensorFlowGraph(session, run, signature, {spec.name: example})
+
+
+def _graph(definition: Any, device: Device) -> Any:
+    import tensorflow as tf
+
+    graph = tf.Graph()
+    with graph.as_default(), placed(device):
+        tf.compat.v1.import_graph_def(definition, name="")
+    return graph
+
+
+def _folded(graph: Any, config: Any, keep: tuple[str, str]) -> Any:
+    """The definition of ``graph`` with its convolutions in one piece, where that wins something;
+    see ``folding``. The graph is gone then."""
+    import tensorflow as tf
+
+    def values(tensors: list[Any]) -> list[Any]:
+        with tf.compat.v1.Session(graph=graph, config=config) as session:
+            found: list[Any] = session.run(tensors)
+        return found
+
+    try:
+        faster = folding.folded(graph, keep, values)
+    except tf.errors.OpError as error:
+        log.warn("the graph's convolutions stay in pieces: {error}", error=reason(error))
+        return None
+    if faster is not None:
+        _give_back(graph)
+    return faster
 
 
 def callable_of(
