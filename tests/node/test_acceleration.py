@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import signal
 import subprocess
@@ -287,3 +288,24 @@ def test_a_proof_is_replaced_whole_or_stays(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["g.pb", place.name]
     acceleration.write(large, files, tmp_path)
     assert acceleration.read(files, tmp_path) == large
+
+
+class SignalStack(ctypes.Structure):
+    """What sigaltstack(2) tells."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def signal_stack() -> tuple[int | None, int]:
+    """Where the handlers of signals run that interrupt this thread."""
+    told = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(told)) == 0
+    return told.start, told.size
+
+
+def test_the_thread_that_loads_keeps_its_stack_for_signals() -> None:
+    pytest.importorskip("openvino")
+    before = signal_stack()
+    model = openvino.load(GraphFiles(embedded.GRAPH), **KEYS, one_by_one=True)
+    assert model.infer(model.example)
+    assert signal_stack() == before

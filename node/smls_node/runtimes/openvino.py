@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,15 @@ def load(
     :raises ModelUnusable: where OpenVINO cannot read the graph, or it is of no kind that is
         served here.
     """
+    # OpenVINO gives the thread that compiles a stack for its signals, and takes it away with the
+    # network (as of 2026.4): the next signal there would end the process. So it is one for this.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_load, files, precision, streams, one_by_one, kept).result()
+
+
+def _load(
+    files: GraphFiles, precision: str, streams: int, one_by_one: bool, kept: Kept | None
+) -> OpenVinoGraph:
     how = f"{precision} {streams} {'one' if one_by_one else 'any'}"
     kept = kept and evolve(kept, key=f"{kept.key} {how}")
     data = kept and kept.read()
