@@ -114,7 +114,7 @@ def kinds(definition: Any) -> Counter[str]:
     return Counter(node.op for node in definition.node)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from([DEPTHWISE, "Conv2D"]), st.lists(steps, max_size=4), st.integers(0, 99))
 def test_the_answers_stay_what_they_were(kind: str, steps: Sequence[str], seed: int) -> None:
     def build(pixels: Any) -> Any:
