@@ -181,7 +181,8 @@ def test_the_registry_dies_and_comes_back(fleet: FakeFleet, client: smls.Blockin
 
 def test_a_load_report_reaches_the_policy(fleet: FakeFleet) -> None:
     full, free = fleet.nodes
-    full.load = smls.LoadReport(99, 90, 500.0, 30.0, 2.0, 32, 1)
+    # Longer than any pause of this process could make the free one late.
+    full.load = smls.LoadReport(99, 90, 20_000.0, 30.0, 2.0, 32, 1)
     free.load = smls.LoadReport(0, 0, 0.0, 30.0, 2.0, 32, 1)
     with fleet.client() as client:
         while {call.node for call in fleet.calls} != {"a", "b"}:
