@@ -257,6 +257,9 @@ def test_memory_and_descriptors_stay_where_they_are(adding: RuntimeApart) -> Non
     after = [resident(each) for each in (os.getpid(), child)], open_files(os.getpid())
     # Those of a process that has just ended may only now be closed.
     assert after[1] <= before[1]
+    for _ in range(100):
+        adding.infer(batch, DEFAULT, {})
+    assert open_files(os.getpid()) == after[1]
     for new, old in zip(after[0], before[0], strict=True):
         assert new - old < 5_000_000
 
