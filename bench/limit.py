@@ -4,6 +4,10 @@
 A child process holds the graph in one session and runs plain loops on it, as told line by line:
 decode only, infer only, or both in the same threads. TensorFlow's operator threads belong to the
 process, so each candidate for them is a child of its own; callers and batch vary within it.
+
+Those children run the graph with its convolutions in one piece, as the node does, or the limit
+would be below what it limits. One more runs it as it is: the bare loop that anyone would write,
+whose start, memory and speed are told beside.
 """
 
 from __future__ import annotations
@@ -50,6 +54,8 @@ class Found:
     decoder: str
     children: dict[int, Limit]
     """By ``intra_op``."""
+    bare: Limit
+    """The graph as it is, with the operator threads of the best arrangement."""
 
     def best(self, batch: int | None = None) -> Arrangement:
         """The best arrangement, or the best one for a batch of that size."""
@@ -60,7 +66,7 @@ class Found:
 
     def stop(self) -> None:
         """Ends the children."""
-        for child in self.children.values():
+        for child in (*self.children.values(), self.bare):
             child.stop()
 
 
@@ -77,13 +83,17 @@ def arrangements(model: Model) -> list[Arrangement]:
 
 
 class Limit:
-    """A child process with one session; ``start_seconds`` is from spawn to its first answer."""
+    """A child process with one session; ``start_seconds`` is from spawn to its first answer.
 
-    def __init__(self, model: Model, intra_op: int) -> None:
+    ``folded``: of the graph with its convolutions in one piece.
+    """
+
+    def __init__(self, model: Model, intra_op: int, *, folded: bool = False) -> None:
         self.intra_op = intra_op
-        command = [sys.executable, "-m", "bench.limit", model.to_json(), str(intra_op)]
+        kind = "folded" if folded else "bare"
+        command = [sys.executable, "-m", "bench.limit", model.to_json(), str(intra_op), kind]
         LOGS.mkdir(parents=True, exist_ok=True)
-        self._errors = LOGS / f"limit-{model.name}-{intra_op}.log"
+        self._errors = LOGS / f"limit-{model.name}-{intra_op}-{kind}.log"
         start = time.monotonic()
         with self._errors.open("w") as log:
             self.process = subprocess.Popen(
@@ -153,7 +163,8 @@ def search(model: Model, seconds: float) -> Found:
     """Tries each arrangement for so long, with the fastest of the decoders that there are."""
     tried = arrangements(model)
     children = {
-        intra_op: Limit(model, intra_op) for intra_op in sorted({each.intra_op for each in tried})
+        intra_op: Limit(model, intra_op, folded=True)
+        for intra_op in sorted({each.intra_op for each in tried})
     }
     costs = {
         decoder: children[1].run("decode", seconds / 2, decoder=decoder)["p50"]
@@ -167,7 +178,7 @@ def search(model: Model, seconds: float) -> Found:
         run = child.run("both", seconds, each.callers, each.batch, decoder)
         cells.append({**asdict(each), "per_second": run["per_second"]})
     cells.sort(key=lambda cell: -cell["per_second"])
-    return Found(cells, decoder, children)
+    return Found(cells, decoder, children, Limit(model, cells[0]["intra_op"]))
 
 
 # Below is what runs in the child.
@@ -205,21 +216,43 @@ def _decoders(side: int) -> dict[str, Callable[[bytes], Any]]:
     return found
 
 
+def _graph(definition: Any) -> Any:
+    import tensorflow as tf
+
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.compat.v1.import_graph_def(definition, name="")
+    return graph
+
+
+def _folded(graph: Any, model: Model, config: Any) -> Any:
+    import tensorflow as tf
+
+    from smls_node.runtimes import folding  # Here, for the bare loop starts without it.
+
+    def values(tensors: list[Any]) -> list[Any]:
+        with tf.compat.v1.Session(graph=graph, config=config) as session:
+            found: list[Any] = session.run(tensors)
+        return found
+
+    faster = folding.folded(graph, (model.input_layer, model.output_layer), values)
+    return graph if faster is None else _graph(faster)
+
+
 class _Loops:
-    def __init__(self, model: Model, intra_op: int) -> None:
+    def __init__(self, model: Model, intra_op: int, kind: str) -> None:
         import numpy as np
         import tensorflow as tf
 
         self._numpy = np
-        graph = tf.Graph()
-        with graph.as_default():
-            definition = tf.compat.v1.GraphDef.FromString(Path(model.graph).read_bytes())
-            tf.compat.v1.import_graph_def(definition, name="")
         # One inter-op thread would let one caller run at a time.
         config = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=intra_op,
             inter_op_parallelism_threads=max(2, processes.cores()),
         )
+        graph = _graph(tf.compat.v1.GraphDef.FromString(Path(model.graph).read_bytes()))
+        if kind == "folded":
+            graph = _folded(graph, model, config)
         session = tf.compat.v1.Session(graph=graph, config=config)
         self._run = session.make_callable(f"{model.output_layer}:0", [f"{model.input_layer}:0"])
         self._labels = Path(model.labels).read_text().splitlines()
@@ -285,8 +318,8 @@ class _Loops:
         }
 
 
-def _child(model: Model, intra_op: int) -> None:
-    loops = _Loops(model, intra_op)
+def _child(model: Model, intra_op: int, kind: str) -> None:
+    loops = _Loops(model, intra_op, kind)
     loops.turn("both", loops.decoders[FULL], 0, 1)
     print(json.dumps({"decoders": list(loops.decoders)}), flush=True)
     # One full collection of what TensorFlow's import leaves stops all threads for 0.17 s.
@@ -301,4 +334,4 @@ def _child(model: Model, intra_op: int) -> None:
 
 
 if __name__ == "__main__":
-    _child(from_json(sys.argv[1]), int(sys.argv[2]))
+    _child(from_json(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

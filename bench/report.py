@@ -84,6 +84,7 @@ def _model(result: Result) -> list[str]:
         "| --- | --- |",
         f"| decode and infer, {limit['decoder']} | {_limit(result, 'both'):,.0f} |",
         f"| the same with every pixel decoded | {_limit(result, 'both_full_decode'):,.0f} |",
+        f"| decode and infer, the graph as it is | {_limit(result, 'bare'):,.0f} |",
         f"| infer only | {_limit(result, 'infer'):,.0f} |",
     ]
     for name in limit["rounds"][0]["decode"]:
@@ -96,7 +97,7 @@ def _model(result: Result) -> list[str]:
         f"{threads} operator threads a run. "
         f"One caller: {_median(limit['rounds'], lambda each: each['one_caller_p50']):.2f} ms. "
         f"The floor, cores over the time of one core, is {_floor(result):,.0f}/s. "
-        f"From start to the first answer {min(limit['start_seconds']):.1f} s, "
+        f"With the graph as it is, from start to the first answer {limit['start_seconds']:.1f} s, "
         f"{limit['memory_mb']:,.0f} MB.",
         "",
     ]
@@ -202,7 +203,7 @@ def _tail(result: Result) -> float | None:
 def _start_over(result: Result) -> float | None:
     if not _measured(result, OURS):
         return None
-    return _start(result["servers"][OURS]) - float(min(result["limit"]["start_seconds"]))
+    return _start(result["servers"][OURS]) - float(result["limit"]["start_seconds"])
 
 
 def _memory_over(result: Result) -> float | None:

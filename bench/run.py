@@ -106,7 +106,6 @@ def _measure(
     CACHE.mkdir(exist_ok=True)
     print(f"\n{model.title}: the in-process limit", flush=True)
     found = limit.search(model, 1.0)
-    bare = [child.start_seconds for child in found.children.values()]
     result: dict[str, Any] = {
         "title": model.title,
         "graph": model.digest(),
@@ -116,7 +115,7 @@ def _measure(
             "cores": processes.cores(),
             "decoder": found.decoder,
             "best": asdict(found.best()),
-            "start_seconds": bare,
+            "start_seconds": found.bare.start_seconds,
             "rounds": [],
         },
         "servers": {},
@@ -153,8 +152,7 @@ def _measure(
             record = result["servers"][up.server.name]
             record["memory_mb"] = up.memory_mb()
             _check_again(up, reference, record)
-        best = found.children[found.best().intra_op]
-        result["limit"]["memory_mb"] = best.memory_mb()
+        result["limit"]["memory_mb"] = found.bare.memory_mb()
     finally:
         for up in running:
             up.stop()
@@ -349,10 +347,12 @@ def _limit_round(found: limit.Found, model: Model, seconds: float) -> dict[str, 
         child = found.children[each.intra_op]
         return child.run(what, seconds * part, each.callers, each.batch, decoder)
 
+    bare = found.bare.run("both", seconds * 0.5, best.callers, best.batch, decoder)
     alone = {intra_op: Arrangement(intra_op, 1, 1) for intra_op in found.children}
     single = {intra_op: ask("both", each, 0.3) for intra_op, each in alone.items()}
     figures: dict[str, Any] = {
         "both": ask("both", best, 0.75),
+        "bare": bare,
         "both_full_decode": ask("both", best, 0.75, FULL),
         "infer": ask("infer", best, 0.5),
         "decode": {
