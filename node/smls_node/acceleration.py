@@ -21,14 +21,14 @@ from twisted.logger import Logger
 
 from smls_node import machine
 from smls_node.arrangement import Arrangement
-from smls_node.formats import COMPILED, PROOF
+from smls_node.formats import COMPILED, PROOF, QUANTIZED
 from smls_node.kept import Kept
 from smls_node.runtimes import GraphFiles
 
 AGREEMENT = 0.995
 """The part of the sample images whose best label must be the session's."""
 
-WITHIN = {"f32": 0.001, "bf16": 0.05}
+WITHIN = {"f32": 0.001, "bf16": 0.05, "i8": 0.05}
 """How far a score (0-1) may be from the session's, at most, by the precision, where the operator
 states no other bound."""
 
@@ -96,10 +96,17 @@ class Proof:
     trials: tuple[Trial, ...]
 
     def chosen(self, engine: str | None = None) -> Trial:
-        """The fastest trial that passed; of ``engine`` alone where it is named and one did."""
+        """The first of ``ranked``."""
+        return self.ranked(engine)[0]
+
+    def ranked(self, engine: str | None = None) -> list[Trial]:
+        """The trials that passed, the fastest first, but those of ``engine`` before all others."""
         passed = [trial for trial in self.trials if trial.passed]
-        wanted = [trial for trial in passed if trial.engine == engine]
-        return max(wanted or passed, key=lambda trial: trial.images_per_second)
+        return sorted(
+            passed,
+            key=lambda trial: (trial.engine == engine, trial.images_per_second),
+            reverse=True,
+        )
 
     def why(self) -> str:
         """The trials in a line, for the log and the status."""
@@ -125,12 +132,22 @@ def places(files: GraphFiles, findings: Path, key: str) -> tuple[Path, Path]:
     return files.graph.with_name(files.graph.name + PROOF), findings / f"{key}{PROOF}"
 
 
-def kept(files: GraphFiles, findings: Path, proof: Proof) -> Kept:
-    """Where the network that was compiled for the proven graph is kept for later starts: beside
-    the graph, or with the other findings. Of each graph there is one, however it changes."""
+def compiled(files: GraphFiles, findings: Path, key: str) -> Kept:
+    """Where the network that was compiled for the graph proven under ``key`` is kept."""
+    return _kept(files, findings, key, COMPILED)
+
+
+def quantized(files: GraphFiles, findings: Path, key: str) -> Kept:
+    """Where the network in 8-bit integers is kept, from which that one is compiled."""
+    return _kept(files, findings, key, QUANTIZED)
+
+
+def _kept(files: GraphFiles, findings: Path, key: str, end: str) -> Kept:
+    """For later starts: beside the graph, or with the other findings. Of each graph there is one,
+    however it changes."""
     path = hashlib.sha256(str(files.graph.absolute()).encode()).hexdigest()[:16]
-    beside = files.graph.with_name(files.graph.name + COMPILED)
-    return Kept((beside, findings / f"{path}{COMPILED}"), proof.key)
+    beside = files.graph.with_name(files.graph.name + end)
+    return Kept((beside, findings / f"{path}{end}"), key)
 
 
 def read(files: GraphFiles, findings: Path) -> Proof | None:

@@ -118,7 +118,7 @@ FORMATS = {
     each.name: each for each in (GRAPH, SAVED_MODEL, KERAS, ONNX, SKLEARN, TORCHSCRIPT, PYTHON)
 }
 
-PROOF, COMPILED = ".proof.json", ".openvino"
+PROOF, COMPILED, QUANTIZED = ".proof.json", ".openvino", ".i8"
 """Ends of the names of what a node itself writes beside a graph (``smls_node.acceleration``): the
 model is the same with and without."""
 
@@ -139,7 +139,7 @@ class Found:
         if self.format.markers and not self.name:
             return name in self.format.markers or name.startswith(("variables/", "assets"))
         # What is beside a file under its name is its own too: model.onnx.data holds weights.
-        return name.startswith(self.name) and not name.endswith((PROOF, COMPILED))
+        return name.startswith(self.name) and not name.endswith((PROOF, COMPILED, QUANTIZED))
 
 
 def candidates(names: Iterable[str], format: str = "") -> list[Found]:

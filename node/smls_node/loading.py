@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from smls.errors import ModelUnusable, SmlsError
 from smls_node import acceleration, embedded, formats, machine, tuning
-from smls_node.acceleration import Proof
+from smls_node.acceleration import Proof, Trial
 from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
@@ -287,23 +287,37 @@ def _accelerated(
                 log.info("{graph} stays in TensorFlow, unproven", graph=str(files.graph))
                 return None
             proof = _proof(files, means)
-        chosen = proof.chosen(None if means.accelerate == "auto" else means.accelerate)
-        if chosen.engine == acceleration.SESSION:
-            log.info("{graph} stays in TensorFlow, {why}", graph=str(files.graph), why=proof.why())
-            return None
-        how = {**chosen.how, "kept": acceleration.kept(files, means.findings, proof)}
-        arrangement = chosen.arrangement(f"{chosen.name}, {proof.why()}")
-        runtime: Runtime
-        if beside is not None:
-            runtime = beside.load("", openvino.load, files, **how)
-        elif means.beside_http and arrangement.is_quick:
-            runtime = means.pools.quick(0).load(openvino.load, files, **how)
-        else:
-            runtime = openvino.load(files, **how)
+        for trial in proof.ranked(None if means.accelerate == "auto" else means.accelerate):
+            if trial.engine == acceleration.SESSION:
+                break
+            try:
+                return _tried(files, means, beside, proof, trial)
+            except ModelUnusable as error:
+                log.warn("not run as {trial}: {error}", trial=trial.name, error=str(error))
+        log.info("{graph} stays in TensorFlow, {why}", graph=str(files.graph), why=proof.why())
     except (SmlsError, ImportError, OSError, subprocess.SubprocessError) as error:
         log.warn("{graph} is not accelerated: {error}", graph=str(files.graph), error=str(error))
-        return None
-    return runtime, arrangement
+    return None
+
+
+def _tried(
+    files: GraphFiles, means: Means, beside: Beside | None, proof: Proof, trial: Trial
+) -> tuple[Runtime, Arrangement]:
+    """The graph in OpenVINO as it was tried.
+
+    :raises ModelUnusable: where it cannot be run so any more.
+    """
+    how = {
+        **trial.how,
+        "kept": acceleration.compiled(files, means.findings, proof.key),
+        "quantized": acceleration.quantized(files, means.findings, proof.key),
+    }
+    arrangement = trial.arrangement(f"{trial.name}, {proof.why()}")
+    if beside is not None:
+        return beside.load("", openvino.load, files, **how), arrangement
+    if means.beside_http and arrangement.is_quick:
+        return means.pools.quick(0).load(openvino.load, files, **how), arrangement
+    return openvino.load(files, **how), arrangement
 
 
 def _proof(files: GraphFiles, means: Means) -> Proof:

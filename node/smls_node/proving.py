@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from smls.errors import BadImage, ModelUnusable
 from smls_node import acceleration, images, machine, tuning
 from smls_node.acceleration import SESSION, Proof, Trial
-from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
+from smls_node.kept import Kept
+from smls_node.runtimes import GraphFiles, Runtime, openvino, quantizing, tensorflow
 from smls_node.tasks import image_task
 
 Image = NDArray[np.float32]
@@ -44,6 +45,8 @@ def prove(
 ) -> Proof:
     """The session and OpenVINO in each precision, on the images or on made-up ones.
 
+    What is made by images, as ``i8`` is, is made by one half of them and proven on the other.
+
     :param within: how far a score may be from the session's, for each precision to try.
     :param limit: seconds for all of it. No more samples are taken than let every trial have its
         part of them, and what would not end in time, as far as can be foreseen, is not tried.
@@ -62,15 +65,10 @@ def prove(
             f"{files.graph} takes JPEG bytes, which OpenVINO cannot decode; it stays as it is"
         )
     samples = _decoded(image_files, task.pixels) if image_files else _made_up(task.pixels)
-    candidates = [
-        Trial("openvino", precision, one_by_one, machine.cores(), problem=NO_TIME, within=bound)
-        for precision, bound in within.items()
-        for one_by_one in (True, False)
-    ]
     begun = seconds()
     first = _answers(session, samples[:LEAST_SAMPLES])
     took = seconds() - begun
-    samples = samples[: _affordable(took / len(first), end - seconds(), len(candidates))]
+    samples = samples[: _affordable(took / len(first), end - seconds(), 2 * len(within))]
     expected = np.concatenate([first, _answers(session, samples[len(first) :])])
     anchors = found.anchors or tuple(tuning.sizes_of(session, found.runs).items())
     measured = Trial(
@@ -85,13 +83,36 @@ def prove(
     )
     whose = "images of the operator's" if image_files else "made-up images"
     key, told = acceleration.key_of(files), f"{len(samples)} {whose}"
+    quantized = acceleration.quantized(files, findings, key)
     foreseen = seconds() - begun
+    problems = {}
+    if quantizing.I8 in within:
+        told += f" ({quantizing.I8} made by every second, proven on the others)"
+        problems = {quantizing.I8: _quantize(files, samples, quantized, end - seconds())}
+    candidates = [
+        Trial(
+            "openvino",
+            precision,
+            one_by_one,
+            machine.cores(),
+            problem=problems.get(precision) or NO_TIME,
+            within=bound,
+        )
+        for precision, bound in within.items()
+        for one_by_one in (True, False)
+    ]
     for place, candidate in enumerate(candidates):
         keep(Proof(key, told, (measured, *candidates)))
         begun = seconds()
         if begun + foreseen > end:
             break
-        candidates[place] = _try(files, candidate, samples, expected)
+        if candidate.problem != NO_TIME:
+            continue
+        if candidate.precision == quantizing.I8:
+            trial = _try(files, candidate, samples[1::2], expected[1::2], quantized)
+        else:
+            trial = _try(files, candidate, samples, expected)
+        candidates[place] = trial
         foreseen = max(foreseen, seconds() - begun)
     proof = Proof(key, told, (measured, *candidates))
     keep(proof)
@@ -106,12 +127,27 @@ def _affordable(each: float, left: float, trials: int) -> int:
     return max(LEAST_SAMPLES, int(left / 2 / each / (1 + trials)))
 
 
+def _quantize(files: GraphFiles, samples: Sequence[Image], kept: Kept, limit: float) -> str:
+    """Quantizes the graph by every second image; what kept it from that, if anything."""
+    if len(samples) < 2:
+        return "got one image, wanted two: it is made by one half of them and proven on the other"
+    try:
+        quantizing.quantize(files, samples[::2], kept, limit)
+    except (ModelUnusable, OSError) as error:
+        return str(error)
+    return ""
+
+
 def _try(
-    files: GraphFiles, trial: Trial, samples: Sequence[Image], expected: NDArray[np.float32]
+    files: GraphFiles,
+    trial: Trial,
+    samples: Sequence[Image],
+    expected: NDArray[np.float32],
+    quantized: Kept | None = None,
 ) -> Trial:
     runs, one_by_one = trial.runs, trial.one_by_one
     try:
-        model = openvino.load(files, **trial.how)
+        model = openvino.load(files, **trial.how, quantized=quantized)
         got = _answers(model, samples)
     except (ModelUnusable, ImportError) as error:
         return evolve(trial, problem=str(error))

@@ -27,7 +27,7 @@ from smls_node.factory import Factory
 from smls_node.kept import Kept
 from smls_node.loading import Means, load
 from smls_node.pools import Pools
-from smls_node.runtimes import GraphFiles, openvino
+from smls_node.runtimes import GraphFiles, openvino, quantizing
 from smls_node.settings import ModelSettings
 from smls_node.signature import DEFAULT
 
@@ -53,6 +53,8 @@ def test_the_fastest_that_gives_the_same_answers_is_chosen() -> None:
     slow = evolve(SAME, images_per_second=100.0)
     assert proof(SESSION, slow).chosen() == SESSION
     assert proof(SESSION, slow).chosen("openvino") == slow
+    assert proof(SESSION, slow, SAME).ranked() == [SAME, SESSION, slow]
+    assert proof(SESSION, slow, SAME).ranked("openvino") == [SAME, slow, SESSION]
     broken = evolve(SAME, problem="it cannot read the graph")
     assert proof(SESSION, broken).chosen("openvino") == SESSION
     assert "it cannot read the graph" in proof(SESSION, broken).why()
@@ -137,7 +139,7 @@ KEYS = {"precision": "f32", "streams": 1}
 def test_a_kept_network_is_the_one_that_was_compiled(tmp_path: Path, one_by_one: bool) -> None:
     pytest.importorskip("openvino")
     files = GraphFiles(Path(copy(embedded.GRAPH, tmp_path / "digits.pb")))
-    kept = acceleration.kept(files, tmp_path / "findings", proof())
+    kept = acceleration.compiled(files, tmp_path / "findings", "k")
     how = {**KEYS, "one_by_one": one_by_one, "kept": kept}
     compiled = openvino.load(files, **how)
     # There is no graph any more that could be read.
@@ -164,7 +166,7 @@ def test_a_kept_network_is_the_one_that_was_compiled(tmp_path: Path, one_by_one:
 def test_a_kept_network_that_is_refused_is_made_anew(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     files = GraphFiles(Path(copy(embedded.GRAPH, tmp_path / "digits.pb")))
-    kept = acceleration.kept(files, tmp_path / "findings", proof())
+    kept = acceleration.compiled(files, tmp_path / "findings", "k")
     how = {**KEYS, "one_by_one": True, "kept": kept}
     openvino.load(files, **how)
     (place,) = (each for each in kept.places if each.exists())
@@ -218,10 +220,117 @@ def test_a_proven_model_is_taken_from_what_was_kept_in_whatever_process(tmp_path
         given.pools.close()
 
 
+DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+
+
+def digits_in_integers(folder: Path, **bounds: float) -> tuple[GraphFiles, Proof]:
+    """The embedded graph in ``folder``, proven in these precisions and in 8-bit integers."""
+    files = GraphFiles(Path(copy(embedded.GRAPH, folder / "digits.pb")))
+    tuning.keep(FOUND, tuning.place_of(files, folder))
+    made = proving.prove(files, folder, sorted(DIGITS.iterdir()), {**bounds, "i8": 0.05})
+    acceleration.write(made, files, folder)
+    return files, made
+
+
+def test_a_graph_in_8_bit_integers_is_proven_on_images_that_it_was_not_made_by(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("nncf")
+    files, made = digits_in_integers(tmp_path)
+    _, alone, together = made.trials
+    assert made.samples == (
+        f"{len(list(DIGITS.iterdir()))} images of the operator's "
+        "(i8 made by every second, proven on the others)"
+    )
+    assert alone.passed
+    assert together.passed
+    # It is not the same network under another name.
+    assert 1e-6 < together.difference < 0.05
+    quantized = acceleration.quantized(files, tmp_path, made.key)
+    assert (tmp_path / "digits.pb.i8").stat().st_size < files.graph.stat().st_size / 2
+    inputs = {"input": np.random.default_rng(0).random((3, 32, 32, 3), np.float32)}
+    for one_by_one in (True, False):
+        model = openvino.load(
+            files, precision="i8", streams=1, one_by_one=one_by_one, quantized=quantized
+        )
+        usual = openvino.load(files, **KEYS, one_by_one=one_by_one)
+        assert model.signatures == usual.signatures
+        (got,), (wanted,) = (each.infer(inputs).values() for each in (model, usual))
+        assert 1e-6 < np.abs(got - wanted).max() < 0.05
+
+
+def test_what_cannot_be_run_any_more_gives_way_to_what_passed_after_it(tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    files, made = digits_in_integers(tmp_path, f32=0.001)
+    # The machine may be busy: in which order they are tried is not what is tested.
+    speeds = {"i8": 3e9, "f32": 2e9}
+    trials = [
+        evolve(each, images_per_second=speeds[each.precision])
+        if each.engine == "openvino" and each.one_by_one
+        else evolve(each, images_per_second=1.0)
+        for each in made.trials
+    ]
+    acceleration.write(proof(*trials, key=made.key), files, tmp_path)
+    settings = ModelSettings(files.graph, embedded.LABELS)
+
+    def chosen() -> str:
+        model = load(settings, means(tmp_path, "auto"))
+        model.runtime.unload()
+        return model.arrangement.why.split(",")[0]
+
+    place, compiled = tmp_path / "digits.pb.i8", tmp_path / "digits.pb.openvino"
+    assert chosen() == "openvino i8"
+    # What was compiled of it is enough, and is made anew as long as it is there.
+    good = place.read_bytes()
+    place.unlink()
+    assert chosen() == "openvino i8"
+    place.write_bytes(good)
+    compiled.unlink()
+    assert chosen() == "openvino i8"
+    compiled.unlink()
+    place.write_bytes(good[:-1])
+    with capturedLogs() as events:
+        assert chosen() == "openvino f32"
+    told = " ".join(str(formatEvent(event)) for event in events)
+    assert "not run as openvino i8, one by one" in told
+    assert f"smls-node accelerate {files.graph.name} --images DIR" in told
+
+
+def test_what_cannot_be_quantized_is_told_and_the_rest_is_proven(tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    files = GraphFiles(Path(copy(embedded.GRAPH, tmp_path / "digits.pb")))
+    kept = Kept((tmp_path / "kept",), "k")
+    images = [np.zeros((32, 32, 3), np.float32)]
+    with pytest.raises(ModelUnusable, match="not quantized in 0 s"):
+        quantizing.quantize(files, images, kept, limit=0.0)
+    broken = GraphFiles(tmp_path / "broken.pb")
+    broken.graph.write_bytes(b"no graph")
+    with pytest.raises(ModelUnusable, match=r"broken\.pb cannot be quantized: ."):
+        quantizing.quantize(broken, images, kept)
+    assert not kept.places[0].exists()
+    tuning.keep(FOUND, tuning.place_of(files, tmp_path))
+    first = DIGITS / "seven.jpg"
+    made = proving.prove(files, tmp_path, [first], {"i8": 0.05, "f32": 0.001})
+    told = {each.precision: each.problem for each in made.trials}
+    assert told["i8"].startswith("got one image, wanted two")
+    assert told["f32"] == ""
+
+
+def test_nothing_that_would_report_over_the_network_is_imported() -> None:
+    pytest.importorskip("nncf")
+    program = (
+        "from smls_node.runtimes import openvino; openvino.library(); import sys, nncf; "
+        "print(sorted(each for each in sys.modules if 'openvino_telemetry' in each))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert told.stdout.strip() == "['openvino_telemetry']"
+
+
 def test_usage_is_told() -> None:
     for options, told in (
         ([], "0 models"),
         (["a.pb", "--precisions", "f8"], "got 'f8'"),
+        (["a.pb", "--precisions", "f32,i8"], "got i8 without --images"),
     ):
         ended = subprocess.run(
             [sys.executable, "-m", "smls_node.commands.accelerate", *options],

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ class Options(ModelOptions):
     optParameters: list[Any] = [
         ["images", None, None, "Folder of images like those that will be served; made-up ones "
          "where left out."],
-        ["precisions", None, None, "Precisions to try; f32,bf16 with --images, f32 without."],
+        ["precisions", None, None, "Precisions to try, of f32, bf16 and i8; with --images all "
+         "(i8 needs the extra quantize), without them f32."],
         ["within", None, None, "How far a score may be from TensorFlow's in the lower precisions "
          "[default: 0.05]; 0.001 in f32.", _part],
         ["replicas", None, 1, "How many replicas of a node will share the machine.",
@@ -74,11 +76,14 @@ class Options(ModelOptions):
         super().postOptions()
         if len(self["models"]) != 1:
             raise usage.UsageError(f"got {len(self['models'])} models, wanted one: MODEL.pb")
-        wanted = self["precisions"] or ("f32,bf16" if self["images"] else "f32")
-        self["precisions"] = tuple(wanted.split(","))
-        unknown = set(self["precisions"]) - {"f32", "bf16"}
+        usual = "f32,bf16,i8" if find_spec("nncf") else "f32,bf16"
+        wanted = self["precisions"] or (usual if self["images"] else "f32")
+        self["precisions"] = tuple(dict.fromkeys(wanted.split(",")))
+        unknown = sorted(set(self["precisions"]) - {"f32", "bf16", "i8"})
         if unknown:
-            raise usage.UsageError(f"--precisions: got {unknown.pop()!r}, wanted f32 or bf16")
+            raise usage.UsageError(f"--precisions: got {unknown[0]!r}, wanted f32, bf16 or i8")
+        if "i8" in self["precisions"] and not self["images"]:
+            raise usage.UsageError("--precisions: got i8 without --images, which it is made by")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -88,6 +93,8 @@ def main(arguments: Sequence[str]) -> None:
         options.parseOptions(_model_first(arguments))
         program.require_extra(COMMAND, "openvino", ["openvino"])
         program.require_extra(COMMAND, "node", ["numpy", "PIL", "tensorflow"])
+        if "i8" in options["precisions"]:
+            program.require_extra(COMMAND, "quantize", ["nncf"])
     except (usage.UsageError, MissingExtra) as error:
         print(f"{COMMAND}: {error}\nTry '{COMMAND} --help'.", file=sys.stderr)
         sys.exit(2)
@@ -132,7 +139,12 @@ def _prove(options: Options) -> None:
     print(f"\nwritten: {acceleration.write(proof, files, findings)}")
     if (fastest := proof.chosen("openvino")).engine != acceleration.SESSION:
         # It leaves the compiled network for the node, which may be told to take OpenVINO anyway.
-        openvino.load(files, **fastest.how, kept=acceleration.kept(files, findings, proof))
+        openvino.load(
+            files,
+            **fastest.how,
+            kept=acceleration.compiled(files, findings, proof.key),
+            quantized=acceleration.quantized(files, findings, proof.key),
+        )
 
 
 def _images(folder: str | None) -> list[Path]:

@@ -9,6 +9,7 @@ the session's is not taken for granted: see ``smls_node.acceleration``.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +23,12 @@ from twisted.logger import Logger
 from smls.errors import ModelUnusable
 from smls.tensors import Tensors, TensorSpec
 from smls_node.kept import Kept
-from smls_node.runtimes import GraphFiles
+from smls_node.runtimes import GraphFiles, quantizing
 from smls_node.signature import DEFAULT, Signature
 
-PRECISIONS = ("f32", "bf16")
-"""What a network may be computed in. OpenVINO's own default may be the lower one, so that the
-precision is always named."""
+PRECISIONS = {"f32": "f32", "bf16": "bf16", quantizing.I8: "f32"}
+"""What a network may be computed in, and for each what OpenVINO is told for what is not quantized.
+Its own default may be a lower one, so that the precision is always named."""
 
 
 log = Logger()
@@ -70,14 +71,29 @@ class OpenVinoGraph:
         return np.array(request.get_output_tensor(0).data, np.float32)
 
 
+def library() -> Any:
+    """OpenVINO, imported as if its telemetry were not installed: that could report over the
+    network, and brings an HTTP client that takes a tenth of a second to be imported."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 def preload() -> None:
     """Imports the library. Where that fails, it fails again for who needs it."""
     with contextlib.suppress(ImportError):
-        import openvino  # noqa: F401
+        library()
 
 
 def load(
-    files: GraphFiles, *, precision: str, streams: int, one_by_one: bool, kept: Kept | None = None
+    files: GraphFiles,
+    *,
+    precision: str,
+    streams: int,
+    one_by_one: bool,
+    kept: Kept | None = None,
+    quantized: Kept | None = None,
 ) -> OpenVinoGraph:
     """The graph, compiled for ``streams`` runs at once and after a first one.
 
@@ -86,25 +102,30 @@ def load(
     :param kept: where the compiled network is kept for the graph's bytes and what else it is made
         of, on this machine: from there it comes in a fraction of the time. What is not there, or
         refused by OpenVINO, is put there.
+    :param quantized: where ``quantizing`` has left the network for the precision ``i8``.
     :raises ModelUnusable: where OpenVINO cannot read the graph, or it is of no kind that is
-        served here.
+        served here; where it is to be quantized and was not.
     """
     # OpenVINO gives the thread that compiles a stack for its signals, and takes it away with the
     # network (as of 2026.4): the next signal there would end the process. So it is one for this.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_load, files, precision, streams, one_by_one, kept).result()
+        return thread.submit(_load, files, precision, streams, one_by_one, kept, quantized).result()
 
 
 def _load(
-    files: GraphFiles, precision: str, streams: int, one_by_one: bool, kept: Kept | None
+    files: GraphFiles,
+    precision: str,
+    streams: int,
+    one_by_one: bool,
+    kept: Kept | None,
+    quantized: Kept | None,
 ) -> OpenVinoGraph:
     how = f"{precision} {streams} {'one' if one_by_one else 'any'}"
     kept = kept and evolve(kept, key=f"{kept.key} {how}")
     data = kept and kept.read()
-    import openvino
-
+    openvino = library()
     config = {
-        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": streams,
         "PERFORMANCE_HINT": "THROUGHPUT",
@@ -117,9 +138,11 @@ def _load(
                 return _graph(compiled, files, one_by_one)
             except Exception as error:
                 _warn(files, "OpenVINO refuses the compiled network that was kept", error)
-        network = core.read_model(files.graph)
-        source = _source(network, files)
-        network.reshape({source: [1 if one_by_one else -1, *_shape(source, files)]})
+        batch = 1 if one_by_one else -1
+        if precision == quantizing.I8:
+            network = _shaped(quantizing.read(core, files, quantized), files, batch)
+        else:
+            network = network_of(core, files, batch)
         compiled = core.compile_model(network, "CPU", config)
         graph = _graph(compiled, files, one_by_one)
     except ModelUnusable:
@@ -132,6 +155,20 @@ def _load(
         except Exception as error:
             _warn(files, "the compiled network cannot be kept for the next start", error)
     return graph
+
+
+def network_of(core: Any, files: GraphFiles, batch: int) -> Any:
+    """The graph as OpenVINO reads it, not compiled, for ``batch`` images a run, any for -1.
+
+    :raises ModelUnusable: as ``load``.
+    """
+    return _shaped(core.read_model(files.graph), files, batch)
+
+
+def _shaped(network: Any, files: GraphFiles, batch: int) -> Any:
+    source = _source(network, files)
+    network.reshape({source: [batch, *_shape(source, files)]})
+    return network
 
 
 def _graph(compiled: Any, files: GraphFiles, one_by_one: bool) -> OpenVinoGraph:
