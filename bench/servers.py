@@ -92,7 +92,7 @@ NODES = (
     Node(
         "smls accelerated",
         ("--accelerate", "auto"),
-        ("accelerate", "{graph}", "--images", "{images}", "--within", "0.35"),
+        ("accelerate", "{graph}", "--images", "{images}", "--within", "0.25"),
     ),
 )
 """Add a line to compare another variant. One whose options the installed node does not know is

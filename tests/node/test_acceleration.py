@@ -50,6 +50,10 @@ def test_the_fastest_that_gives_the_same_answers_is_chosen() -> None:
     assert proof(SESSION, far_off).chosen() == SESSION
     allowed = evolve(far_off, within=0.1)
     assert proof(SESSION, allowed).chosen() == allowed
+    # It starts at once and is small, so that the session has to be faster by a tenth.
+    for speed, engine in ((280.0, "openvino"), (270.0, "tensorflow")):
+        as_good = evolve(SAME, images_per_second=speed)
+        assert proof(SESSION, as_good).chosen().engine == engine
     slow = evolve(SAME, images_per_second=100.0)
     assert proof(SESSION, slow).chosen() == SESSION
     assert proof(SESSION, slow).chosen("openvino") == slow
@@ -58,6 +62,14 @@ def test_the_fastest_that_gives_the_same_answers_is_chosen() -> None:
     broken = evolve(SAME, problem="it cannot read the graph")
     assert proof(SESSION, broken).chosen("openvino") == SESSION
     assert "it cannot read the graph" in proof(SESSION, broken).why()
+
+
+def test_a_worker_decodes_beside_the_runs_unless_the_model_is_as_quick_as_that() -> None:
+    found = SAME.arrangement("told")
+    assert (found.runs, found.workers) == (2, 3)
+    tiny = evolve(SAME, seconds=((1, 0.0002), (32, 0.001))).arrangement("told")
+    assert tiny.is_quick
+    assert (tiny.runs, tiny.workers) == (2, 2)
 
 
 def test_a_proof_holds_for_its_own_graph_alone(tmp_path: Path) -> None:
