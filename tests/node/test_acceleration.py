@@ -31,6 +31,8 @@ from smls_node.runtimes import GraphFiles, openvino, quantizing
 from smls_node.settings import ModelSettings
 from smls_node.signature import DEFAULT
 
+DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+
 FOUND = Arrangement(1, 2, 3, ((1, 0.006),), "told by the test")
 
 SESSION = Trial("tensorflow", "f32", False, 2, 300.0, 1.0, 0.0, ((1, 0.006),))
@@ -95,11 +97,14 @@ def means(findings: Path, accelerate: str) -> Means:
 def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     graph = Path(copy(embedded.GRAPH, tmp_path / "digits.pb"))
-    examples = Path(__file__).parents[2] / "examples" / "digits"
+    findings = tmp_path / "findings"
+    findings.mkdir()
+    tuning.keep(FOUND, tuning.place_of(GraphFiles(graph), findings))
     made = subprocess.run(
         [
             *(sys.executable, "-m", "smls_node.commands.accelerate", graph),
-            *("--images", examples, "--findings", tmp_path / "findings", "--within", "0.04"),
+            *("--images", DIGITS, "--findings", findings),
+            *("--precisions", "f32,i8", "--within", "0.04"),
         ],
         capture_output=True,
         text=True,
@@ -107,11 +112,12 @@ def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -
         timeout=300,
     )
     assert "openvino f32" in made.stdout
+    assert "openvino i8" in made.stdout
     assert "<- chosen" in made.stdout
     found = acceleration.read(GraphFiles(graph), tmp_path)
     assert found is not None
     assert (tmp_path / "digits.pb.openvino").is_file()
-    assert {trial.within for trial in found.trials if trial.precision == "bf16"} == {0.04}
+    assert {trial.within for trial in found.trials if trial.precision == "i8"} == {0.04}
     settings = ModelSettings(graph, embedded.LABELS, operator_threads=1, runs=1)
     fast = load(settings, means(tmp_path, "openvino"))
     usual = load(settings, means(tmp_path, "off"))
@@ -122,7 +128,7 @@ def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -
     got, wanted = (each.runtime.infer(inputs, DEFAULT, {}) for each in (fast, usual))
     (output,) = wanted
     difference = np.abs(got[output] - wanted[output]).max()
-    # Where the processor computes in bfloat16, that is what was chosen.
+    # Where the processor multiplies integers, that is what was chosen.
     assert difference < found.chosen("openvino").within
     # Beside HTTP so quick a model gets a process of its own.
     assert fast.arrangement.is_quick
@@ -230,9 +236,6 @@ def test_a_proven_model_is_taken_from_what_was_kept_in_whatever_process(tmp_path
         assert "process" in models[0].runtime.process
     finally:
         given.pools.close()
-
-
-DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 
 
 def digits_in_integers(folder: Path, **bounds: float) -> tuple[GraphFiles, Proof]:
