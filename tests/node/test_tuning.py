@@ -13,12 +13,14 @@ from smls_node.runtimes import GraphFiles
 FILES = GraphFiles(embedded.GRAPH)
 
 
-def test_a_finding_is_made_once_and_kept(tmp_path: Path) -> None:
+def test_a_damaged_finding_is_made_anew_once_and_kept(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
+    kept = tuning.place_of(FILES, tmp_path)
+    kept.write_text("{}")
     found = tuning.arrangement_for(FILES, tmp_path)
     assert found.why.startswith("measured")
     assert [size for size, _ in found.anchors] == [1, 8, 32]
-    (kept,) = tmp_path.glob("*.json")
+    assert list(tmp_path.glob("*.json")) == [kept]
     written = kept.stat().st_mtime_ns
     assert tuning.arrangement_for(FILES, tmp_path) == found
     assert kept.stat().st_mtime_ns == written
@@ -30,14 +32,6 @@ def test_what_cannot_be_measured_runs_as_most_models_do(tmp_path: Path) -> None:
     found = tuning.arrangement_for(GraphFiles(junk), tmp_path / "findings")
     assert found.why == "not measured"
     assert not list((tmp_path / "findings").glob("*.json"))
-
-
-def test_a_damaged_finding_is_made_anew(tmp_path: Path) -> None:
-    pytest.importorskip("tensorflow")
-    tuning.arrangement_for(FILES, tmp_path)
-    (kept,) = tmp_path.glob("*.json")
-    kept.write_text("{}")
-    assert tuning.arrangement_for(FILES, tmp_path).why.startswith("measured")
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
