@@ -2,8 +2,9 @@
 """Finds how a model runs best on this box, once, and keeps the finding on disk.
 
 TensorFlow's operator threads belong to the process, and its first session fixes them. So one
-short-lived child imports TensorFlow and forks for each candidate, which makes its own session,
-measures, and is gone. ``python -m smls_node.tuning`` is that child.
+short-lived child imports TensorFlow and forks for each candidate, which makes its own session.
+They measure in turns, for the machine may be faster now than in a second. ``python -m
+smls_node.tuning`` is that child.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,7 @@ from smls_node.arrangement import (
     PAYS,
     Arrangement,
     Measured,
+    best_of,
     candidates,
     choose,
     workers_for,
@@ -41,9 +46,12 @@ from smls_node.signature import Signature
 CHILD_SECONDS = 120.0
 """A child that takes longer is given up, and the model is run as most models run best."""
 
-WINDOWS, WINDOW_SECONDS = 3, 0.1
+WINDOWS, WINDOW_SECONDS = 2, 0.1
 """Each batch size is run for so many times so long, and the best of them counts: what else the
 machine does can only make a run slower. A run that takes longer than all of them is made once."""
+
+TURNS = 2
+"""How often each candidate has its turn, as long as that takes no more than half of the time."""
 
 log = Logger()
 
@@ -99,7 +107,7 @@ def _measured_in_child(files: GraphFiles) -> list[Measured]:
     lines = [line for line in child.stdout.splitlines() if line.startswith("{")]
     if not lines:
         raise ValueError(f"nothing was measured; {child.stderr.strip()[-500:]}")
-    return [_measured_from(json.loads(line)) for line in lines]
+    return best_of(_measured_from(json.loads(line)) for line in lines)
 
 
 def _measured_from(fields: dict[str, Any]) -> Measured:
@@ -136,34 +144,77 @@ def _child() -> None:
     files = GraphFiles(**{**settings, **fed})
     tensorflow.preload()
     # Asking for GPUs opens them, and an opened one does not survive a fork.
-    gpus = int(_in_fork(lambda: str(tensorflow.accelerators())))
-    for threads, runs in candidates(machine.cores(), gpus):
-        measured = _in_fork(
-            lambda threads=threads, runs=runs: json.dumps(asdict(_measure(files, threads, runs)))  # type: ignore[misc]
-        )
-        print(measured, flush=True)
+    counting = _Fork(lambda: lambda: str(tensorflow.accelerators()))
+    gpus = int(counting.ask())
+    counting.end()
+    pairs = candidates(machine.cores(), gpus)
+    # On a GPU one of them may take all the memory there is.
+    for side_by_side in [[pair] for pair in pairs] if gpus else [pairs]:
+        _take_turns([_Fork(partial(_measuring, files, *pair)) for pair in side_by_side])
 
 
-def _in_fork(work: Callable[[], str]) -> str:
-    """What ``work`` gives in a fork of this process; empty where it fails there."""
-    reading, writing = os.pipe()
-    if os.fork() == 0:
+def _take_turns(forks: Sequence[_Fork]) -> None:
+    """Prints what each says, in turns, and ends them. One that fails says nothing."""
+    begun = time.monotonic()
+    for turn in range(TURNS):
+        for fork in forks:
+            print(fork.ask(), flush=True)
+        if (time.monotonic() - begun) * (turn + 2) / (turn + 1) > CHILD_SECONDS / 2:
+            break
+    for fork in forks:
+        fork.end()
+
+
+class _Fork:
+    """A fork of this process that gives what the function that ``make`` gives it gives, as often
+    as it is asked. It makes nothing before."""
+
+    def __init__(self, make: Callable[[], Callable[[], str]]) -> None:
+        ours, theirs = socket.socketpair()
+        self._id = os.fork()
+        if self._id == 0:
+            try:
+                machine.end_with_parent()
+                ours.close()
+                _answer(theirs, make)
+            finally:
+                # The session's threads would keep a usual exit waiting.
+                os._exit(0)
+        theirs.close()
+        self._end = ours.makefile("rw")
+
+    def ask(self) -> str:
+        """A line; empty where it has failed."""
         try:
-            machine.end_with_parent()
-            os.write(writing, work().encode())
-        finally:
-            # The session's threads would keep a usual exit waiting.
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as answer:
-        text = answer.read()
-    os.wait()
-    return text
+            self._end.write("\n")
+            self._end.flush()
+        except OSError:
+            return ""
+        return self._end.readline().strip()
+
+    def end(self) -> None:
+        """Ends it, and gives its GPU back."""
+        os.kill(self._id, signal.SIGKILL)
+        os.waitpid(self._id, 0)
 
 
-def _measure(files: GraphFiles, threads: int, runs: int) -> Measured:
+def _answer(end: socket.socket, make: Callable[[], Callable[[], str]]) -> None:
+    with end.makefile("rw") as lines:
+        give: Callable[[], str] | None = None
+        for _ in lines:
+            give = give or make()
+            lines.write(f"{give()}\n")
+            lines.flush()
+
+
+def _measuring(files: GraphFiles, threads: int, runs: int) -> Callable[[], str]:
     model = tensorflow.load(files, operator_threads=threads, runs=runs)
-    return Measured(threads, runs, sizes_of(model, runs), seconds_of(model, 1, 1))
+
+    def measure() -> str:
+        measured = Measured(threads, runs, sizes_of(model, runs), seconds_of(model, 1, 1))
+        return json.dumps(asdict(measured))
+
+    return measure
 
 
 def sizes_of(model: Runtime, runs: int) -> dict[int, float]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smls_node.arrangement import Arrangement, Measured, candidates, choose, workers_for
+from smls_node.arrangement import Arrangement, Measured, best_of, candidates, choose, workers_for
 
 
 @given(st.integers(1, 256), st.integers(0, 8))
@@ -44,6 +44,20 @@ def test_of_two_that_are_as_good_the_faster_single_run_wins() -> None:
     side_by_side = Measured(1, 2, {1: 0.0740}, alone=0.037)
     together = Measured(2, 1, {1: 0.0375}, alone=0.031)
     assert choose([side_by_side, together], cores=2).operator_threads == 2
+    both = Measured(2, 2, {1: 0.0741}, alone=0.0315)
+    # A lone run has as many threads here, and two may be made at once.
+    assert choose([side_by_side, together, both], cores=2).runs == 2
+
+
+def test_the_shortest_of_all_turns_counts() -> None:
+    slow_hour = Measured(1, 2, {1: 0.015}, alone=0.005)
+    other = Measured(2, 1, {1: 0.007}, alone=0.007)
+    assert choose([slow_hour, other], cores=2).runs == 1
+    later = Measured(1, 2, {1: 0.006, 8: 0.05}, alone=0.006)
+    first, second = best_of([slow_hour, other, later])
+    assert first == Measured(1, 2, {1: 0.006, 8: 0.05}, alone=0.005)
+    assert second == other
+    assert choose([first, second], cores=2).runs == 2
 
 
 def test_throughput_is_that_of_the_best_batch() -> None:
