@@ -2,9 +2,9 @@
 """Finds how a model runs best on this box, once, and keeps the finding on disk.
 
 TensorFlow's operator threads belong to the process, and its first session fixes them. So one
-short-lived child imports TensorFlow and forks for each candidate, which makes its own session.
-They measure in turns, for the machine may be faster now than in a second. ``python -m
-smls_node.tuning`` is that child.
+short-lived child imports TensorFlow and forks for each candidate, which makes its own session,
+measures, and is gone. They have several turns, for the machine may be faster now than in a second.
+``python -m smls_node.tuning`` is that child.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -144,77 +143,40 @@ def _child() -> None:
     files = GraphFiles(**{**settings, **fed})
     tensorflow.preload()
     # Asking for GPUs opens them, and an opened one does not survive a fork.
-    counting = _Fork(lambda: lambda: str(tensorflow.accelerators()))
-    gpus = int(counting.ask())
-    counting.end()
-    pairs = candidates(machine.cores(), gpus)
-    # On a GPU one of them may take all the memory there is.
-    for side_by_side in [[pair] for pair in pairs] if gpus else [pairs]:
-        _take_turns([_Fork(partial(_measuring, files, *pair)) for pair in side_by_side])
-
-
-def _take_turns(forks: Sequence[_Fork]) -> None:
-    """Prints what each says, in turns, and ends them. One that fails says nothing."""
+    gpus = int(_in_fork(lambda: str(tensorflow.accelerators())))
     begun = time.monotonic()
     for turn in range(TURNS):
-        for fork in forks:
-            print(fork.ask(), flush=True)
+        # One after the other, and anew in each turn: side by side they would take the memory of
+        # all of them, and of a GPU one may take all there is.
+        for threads, runs in candidates(machine.cores(), gpus):
+            print(_in_fork(partial(_measure, files, threads, runs)), flush=True)
         if (time.monotonic() - begun) * (turn + 2) / (turn + 1) > CHILD_SECONDS / 2:
             break
-    for fork in forks:
-        fork.end()
 
 
-class _Fork:
-    """A fork of this process that gives what the function that ``make`` gives it gives, as often
-    as it is asked. It makes nothing before."""
-
-    def __init__(self, make: Callable[[], Callable[[], str]]) -> None:
-        ours, theirs = socket.socketpair()
-        self._id = os.fork()
-        if self._id == 0:
-            try:
-                machine.end_with_parent()
-                ours.close()
-                _answer(theirs, make)
-            finally:
-                # The session's threads would keep a usual exit waiting.
-                os._exit(0)
-        theirs.close()
-        self._end = ours.makefile("rw")
-
-    def ask(self) -> str:
-        """A line; empty where it has failed."""
+def _in_fork(work: Callable[[], str]) -> str:
+    """What ``work`` gives in a fork of this process; empty where it fails there."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
         try:
-            self._end.write("\n")
-            self._end.flush()
-        except OSError:
-            return ""
-        return self._end.readline().strip()
-
-    def end(self) -> None:
-        """Ends it, and gives its GPU back."""
-        os.kill(self._id, signal.SIGKILL)
-        os.waitpid(self._id, 0)
-
-
-def _answer(end: socket.socket, make: Callable[[], Callable[[], str]]) -> None:
-    with end.makefile("rw") as lines:
-        give: Callable[[], str] | None = None
-        for _ in lines:
-            give = give or make()
-            lines.write(f"{give()}\n")
-            lines.flush()
+            machine.end_with_parent()
+            os.write(writing, work().encode())
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            # The session's threads would keep a usual exit waiting.
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        text = answer.read()
+    os.wait()
+    return text
 
 
-def _measuring(files: GraphFiles, threads: int, runs: int) -> Callable[[], str]:
+def _measure(files: GraphFiles, threads: int, runs: int) -> str:
     model = tensorflow.load(files, operator_threads=threads, runs=runs)
-
-    def measure() -> str:
-        measured = Measured(threads, runs, sizes_of(model, runs), seconds_of(model, 1, 1))
-        return json.dumps(asdict(measured))
-
-    return measure
+    measured = Measured(threads, runs, sizes_of(model, runs), seconds_of(model, 1, 1))
+    return json.dumps(asdict(measured))
 
 
 def sizes_of(model: Runtime, runs: int) -> dict[int, float]:
