@@ -49,8 +49,9 @@ WINDOWS, WINDOW_SECONDS = 2, 0.1
 """Each batch size is run for so many times so long, and the best of them counts: what else the
 machine does can only make a run slower. A run that takes longer than all of them is made once."""
 
-TURNS = 2
-"""How often each candidate has its turn, as long as that takes no more than half of the time."""
+TURNS, TURNS_SECONDS = 2, 30.0
+"""How often each candidate has its turn, where that takes no more than so long: a large network's
+runs are long enough to even out what else the machine does."""
 
 log = Logger()
 
@@ -150,7 +151,7 @@ def _child() -> None:
         # all of them, and of a GPU one may take all there is.
         for threads, runs in candidates(machine.cores(), gpus):
             print(_in_fork(partial(_measure, files, threads, runs)), flush=True)
-        if (time.monotonic() - begun) * (turn + 2) / (turn + 1) > CHILD_SECONDS / 2:
+        if (time.monotonic() - begun) * (turn + 2) / (turn + 1) > TURNS_SECONDS:
             break
 
 
