@@ -68,6 +68,16 @@ class Kept:
 
         return machine.write_whole(parts, *self.places)
 
+    def forget(self) -> None:
+        """Removes the files, whatever their keys. Blocks.
+
+        :raises OSError: where one is there and cannot be removed.
+        """
+        for place in self.places:
+            # Where nothing may be written, even what is not there cannot be removed.
+            if place.exists():
+                place.unlink(missing_ok=True)
+
     def _read(self, place: Path) -> Bytes | None:
         with place.open("rb") as file:
             line = file.readline(LONGEST_LINE)

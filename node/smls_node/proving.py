@@ -89,6 +89,8 @@ def prove(
     if quantizing.I8 in within:
         told += f" ({quantizing.I8} made by every second, proven on the others)"
         problems = {quantizing.I8: _quantize(files, samples, quantized, end - seconds())}
+        # What was compiled of an earlier one, made by other images, holds for the same key.
+        acceleration.compiled(files, findings, key).forget()
     candidates = [
         Trial(
             "openvino",

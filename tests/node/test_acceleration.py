@@ -295,6 +295,11 @@ def test_what_cannot_be_run_any_more_gives_way_to_what_passed_after_it(tmp_path:
 
     place, compiled = tmp_path / "digits.pb.i8", tmp_path / "digits.pb.openvino"
     assert chosen() == "openvino i8"
+    assert compiled.is_file()
+    # Made anew by other images it is another network: what was compiled of this one is not its.
+    proving.prove(files, tmp_path, sorted(DIGITS.iterdir())[:4], {"i8": 0.05})
+    assert not compiled.exists()
+    assert chosen() == "openvino i8"
     # What was compiled of it is enough, and is made anew as long as it is there.
     good = place.read_bytes()
     place.unlink()
