@@ -6,17 +6,19 @@ from __future__ import annotations
 import io
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from getopt import GetoptError, gnu_getopt
 from importlib.metadata import version
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorCore, IReactorTCP
+from twisted.internet.interfaces import IListeningPort, IReactorTCP
 from twisted.internet.protocol import ServerFactory
 from twisted.python import usage
 
@@ -190,10 +192,10 @@ def main(
         sys.stdout.reconfigure(line_buffering=True)
     with _ending(command):
         service = make_service(options)
-        service.startService()
-    from twisted.internet import reactor
+        from twisted.internet import reactor
 
-    _stop_with(reactor, service)
+        _stop_with(reactor, service)
+        service.startService()
     reactor.run()
     sys.exit(getattr(service, "exit_status", 0))
 
@@ -237,15 +239,24 @@ def run_command(
         sys.exit(_complain(command, str(error), 1))
 
 
-def _stop_with(reactor: IReactorCore, service: IService) -> None:
-    def stopping() -> Any:
-        import signal
+def _stop_with(reactor: Any, service: IService) -> None:
+    """Stops in order at the first signal and ends at the second.
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: os._exit(1))
+    Not left to the reactor, which takes signals only once it runs: a service that has said that
+    it listens would be killed by one that comes before.
+    """
+
+    def stopping() -> Any:
+        _at_signals(lambda *_: os._exit(1))
         return service.stopService()
 
+    _at_signals(lambda *_: reactor.callFromThread(reactor.stop))
     reactor.addSystemEventTrigger("before", "shutdown", stopping)
+
+
+def _at_signals(handler: Callable[[int, FrameType | None], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 @contextmanager

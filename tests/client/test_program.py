@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 import resource
 import signal
+from contextlib import closing
 
 import pytest
 from twisted.internet import reactor
@@ -9,10 +10,10 @@ from twisted.python.usage import UsageError
 
 from smls import program
 from smls.errors import MissingExtra, PortTaken
-from tests.processes import run, running
+from tests.processes import Running, run, running
 
 SERVER = """
-import sys
+import os
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from smls import program
@@ -27,6 +28,8 @@ class Server(Service):
     def startService(self):
         if "broken" in self.options["models"]:
             raise ModelUnusable("the model is broken")
+        if "early" in self.options["models"]:
+            os.kill(os.getpid(), int(self.options["models"][1]))
         from twisted.internet import reactor
         reactor.callWhenRunning(print, "ready at http://nowhere/\\n", flush=True)
     def stopService(self):
@@ -130,6 +133,15 @@ def test_a_signal_stops_the_service(number):
         server.process.send_signal(number)
         status, out, log = server.end()
     assert (status, out) == (0, "stopping\n")
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_reactor_runs_stops_the_service_too(number):
+    server = Running(SERVER, "early", str(int(number)))
+    with closing(server):
+        status, out, log = server.end()
+    assert (status, out) == (0, "ready at http://nowhere/\n\nstopping\n")
     assert "Traceback" not in log
 
 
