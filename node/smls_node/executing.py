@@ -3,15 +3,15 @@
 
 The inputs of a batch are prepared (images are decoded), the model is run, and the answers are
 made. At most ``runs`` batches are run at once; others are prepared meanwhile, so that neither
-starves the other. Where the model has a process of its own, all of it happens there: an upload is
-smaller than its pixels, and Python's lock is left to who speaks HTTP.
+starves the other. Where the model has a process of its own, all of it happens there, and the
+reactor asks it: an upload is smaller than its pixels, and Python's lock is left to who speaks HTTP.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -38,6 +38,10 @@ Begin = Callable[[float], None]
 """Is told when the run begins: in so many seconds, as far as that is known."""
 
 Execute = Callable[[Sequence[Work], Begin], Executed]
+"""Blocks until these works are done; several threads may ask at once."""
+
+ExecuteLater = Callable[[Sequence[Work], Begin], Coroutine[Any, Any, Executed]]
+"""The same on the reactor's thread, which it does not block."""
 
 Run = Callable[[Sequence[Any]], Sequence[Any]]
 """Runs a model on what was prepared: for each its outputs, or the exception that it causes."""
@@ -52,9 +56,7 @@ class Plan:
     classifier: Classifier | None = None
 
     def executor(self, runtime: Runtime, seconds: Callable[[], float] = time.monotonic) -> Execute:
-        """Executes batches where ``runtime`` is. ``seconds`` reads a monotonic clock."""
-        if isinstance(runtime, RuntimeApart):
-            return ExecutorApart(runtime, self)
+        """Executes batches of ``runtime``, which is here. ``seconds`` reads a monotonic clock."""
         runner = Runner(runtime, self.limits.padded)
         return Executor(runner, self.runs, self.classifier, seconds)
 
@@ -108,19 +110,20 @@ class Executor:
 
 
 class ExecutorApart:
-    """Executes batches in the process of ``runtime``."""
+    """Executes batches in the process of ``runtime``, which ``reactor`` asks."""
 
-    def __init__(self, runtime: RuntimeApart, plan: Plan) -> None:
+    def __init__(self, runtime: RuntimeApart, plan: Plan, reactor: Any) -> None:
         self._runtime = runtime
+        self._reactor = reactor
         self._plan = runtime.plan(plan)
         self._before = 0.0
         """Seconds a work until its batch was run, of the last batch."""
 
-    def __call__(self, works: Sequence[Work], begin: Begin) -> Executed:
+    async def __call__(self, works: Sequence[Work], begin: Begin) -> Executed:
         """As ``Executor``; where the process dies, all fail."""
         begin(self._before * len(works))
         try:
-            done: Executed = self._runtime.execute(self._plan, works)
+            done: Executed = await self._runtime.execute(self._reactor, self._plan, works)
         except Exception as error:
             return Executed([error] * len(works))
         self._before = (done.prepare + done.waiting) / len(works)

@@ -7,7 +7,6 @@ What is loaded before the node is ready may go into its own process; later ones 
 from __future__ import annotations
 
 from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -36,12 +35,11 @@ class Loader:
             settings.findings,
             self._pools,
             serving.seconds,
-            reactor.callFromThread,
+            reactor,
             settings.accelerate,
             OBJECTS,
             decoding=settings.decoding,
             beside_http=True,
-            soon=partial(reactor.callLater, 0),
         )
 
     def named(self, settings: ModelSettings) -> Model:

@@ -21,18 +21,21 @@ from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
-from smls_node.executing import Plan
+from smls_node.executing import ExecutorApart, Plan
 from smls_node.factory import Factory, stamp
 from smls_node.formats import GRAPH, PYTHON, format_of, located
 from smls_node.labels import read_labels
 from smls_node.modelfile import counts
 from smls_node.pools import Beside, Pools
 from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
+from smls_node.runtimes.apart import RuntimeApart
 from smls_node.settings import SOFTMAX, Channels, Limits, ModelSettings
 from smls_node.tables import table_task
 from smls_node.tasks import ImageTask, image_task
 from smls_node.texts import text_task
-from smls_node.worker import Soon, Workers, at_once
+from smls_node.worker import Workers
+from smls_node.workersapart import WorkersApart
+from smls_node.workerthreads import WorkerThreads
 from smls_node.works import Classifier, Decoding
 
 PROOF_SECONDS = 180.0
@@ -50,20 +53,20 @@ EMBEDDED = ModelSettings(embedded.GRAPH, embedded.LABELS, name="digits")
 
 @frozen
 class Means:
-    """What loading needs besides the model: where findings are kept, the processes that there
-    are for TensorFlow, and what workers are made of (``Workers``). ``accelerate`` says which
-    engine is to be tried: ``auto``, one's name, or ``off``. ``factory`` keeps what is loaded.
-    Where nothing ``may_measure``, models are run as most run best. ``beside_http`` says that this
-    process speaks HTTP besides, and leaves quick models to another one."""
+    """What loading needs besides the model: where findings are kept, the processes that there are
+    for TensorFlow, and what workers are made of (``Workers``), whose ``reactor`` it is: who starts
+    none needs none. ``accelerate`` says which engine is to be tried: ``auto``, one's name, or
+    ``off``. ``factory`` keeps what is loaded. Where nothing ``may_measure``, models are run as most
+    run best. ``beside_http`` says that this process speaks HTTP besides, and leaves quick models to
+    another one."""
 
     findings: Path
     pools: Pools
     seconds: Callable[[], float]
-    wake: Callable[..., Any]
+    reactor: Any = None
     accelerate: str = "off"
     factory: Factory = field(factory=Factory)
     may_measure: bool = True
-    soon: Soon = at_once
     decoding: Decoding = field(factory=Decoding)
     beside_http: bool = False
 
@@ -126,19 +129,27 @@ def load(
     time = BatchTime(arrangement.anchors)
     batcher = Batcher(limits, time, arrangement.workers, arrangement.largest_batch)
     classifier = Classifier(task, labels, means.decoding) if task and labels else None
-    execute = Plan(limits, arrangement.runs, classifier).executor(runtime, means.seconds)
-    workers = Workers(batcher, execute, means.seconds, means.wake, name, means.soon)
+    plan = Plan(limits, arrangement.runs, classifier)
     return Model(
         name,
         settings.version,
         runtime,
         arrangement,
-        workers,
+        _workers(name, runtime, plan, batcher, means),
         task if labels else text_task(runtime.signatures) or table_task(runtime.signatures),
         labels,
         settings.platform or format_of(settings).platform,
         give_back=lambda: means.factory.give_back(key),
     )
+
+
+def _workers(name: str, runtime: Runtime, plan: Plan, batcher: Batcher, means: Means) -> Workers:
+    """Threads where the model is here; a process of its own is asked by the reactor."""
+    seconds, reactor = means.seconds, means.reactor
+    if isinstance(runtime, RuntimeApart):
+        executor = ExecutorApart(runtime, plan, reactor)
+        return WorkersApart(batcher, executor, seconds, reactor)
+    return WorkerThreads(batcher, plan.executor(runtime, seconds), seconds, reactor, name)
 
 
 def key_of(settings: ModelSettings, means: Means) -> Hashable:

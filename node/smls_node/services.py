@@ -238,7 +238,6 @@ def _means() -> loading.Means:
         cache_folder() / "findings",
         _POOLS,
         time.monotonic,
-        lambda call, *given: call(*given),
         factory=OBJECTS,
         may_measure=False,
     )

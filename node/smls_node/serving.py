@@ -208,14 +208,15 @@ class Serving:
         return self.catalogue.find(ask.model, ask.version, ask.label)
 
     def give_way(self) -> None:
-        """Lets the workers have Python's lock, where requests come faster than they are served.
+        """Lets the busiest workers go on, where requests come faster than they are served.
 
-        Blocks the reactor, ``GIVE_WAY_SECONDS`` at most: a thread that reads without pause leaves
-        the others next to nothing of the lock, and what it reads would expire in the queue.
+        Blocks the reactor, ``GIVE_WAY_SECONDS`` at most: what it reads meanwhile would expire in
+        the queue.
         """
-        busiest = max(self.catalogue.models, key=lambda model: model.workers.behind(), default=None)
-        if busiest is not None and busiest.workers.behind() > 0:
-            busiest.workers.wait_for_a_batch(GIVE_WAY_SECONDS)
+        workers = [model.workers for model in self.catalogue.models]
+        busiest = max(workers, key=lambda each: each.behind, default=None)
+        if busiest is not None and busiest.behind > 0:
+            busiest.give_way(GIVE_WAY_SECONDS)
 
     def expire(self) -> None:
         """Answers each request whose deadline has come, even one whose model hangs."""

@@ -30,7 +30,7 @@ class Here(Beside):
 
 
 def means(folder: Path) -> Means:
-    return Means(folder / "findings", Pools(), time.monotonic, print)
+    return Means(folder / "findings", Pools(), time.monotonic)
 
 
 def opened(path: Path, folder: Path, **settings: Any) -> Model:

@@ -56,7 +56,7 @@ class Listening:
     def _listen(self, name: str, models: tuple[Named, ...]) -> None:
         reactor, catalogue = self._reactor, Catalogue()
         for each in models:
-            model = each.on(reactor, 1, Limits(), BatchTime(), reactor.callFromThread)
+            model = each.on(reactor, 1, Limits(), BatchTime(), reactor)
             model.workers.start()
             catalogue.add(model)
             self._models.append(model)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
@@ -28,9 +28,10 @@ from smls_node.signature import DEFAULT, Signature
 from smls_node.tables import table_task
 from smls_node.tasks import image_task
 from smls_node.texts import text_task
-from smls_node.worker import Workers
+from smls_node.workerthreads import WorkerThreads
 from smls_node.works import Classifier, Decoding
 from tests.memory import Connection, Reply, parse, request
+from tests.node.turns import AtOnce
 
 
 class Brightness:
@@ -129,7 +130,7 @@ class Named:
         workers: int,
         limits: Limits,
         time: BatchTime,
-        wake: Callable[..., Any] = lambda call, *given: call(*given),
+        reactor: Any = None,
         max_pixels: int = 1_000_000,
     ) -> Model:
         batcher = Batcher(limits, time, workers)
@@ -138,7 +139,7 @@ class Named:
         labels = ("dark", "bright") if task else ()
         classifier = Classifier(task, labels, Decoding(max_pixels)) if task else None
         execute = Plan(limits, workers, classifier).executor(self.runtime, clock.seconds)
-        threads = Workers(batcher, execute, clock.seconds, wake)
+        threads = WorkerThreads(batcher, execute, clock.seconds, reactor or AtOnce())
         return Model(
             self.name,
             self.version,
@@ -210,13 +211,13 @@ class MemoryNode:
         )
 
     @property
-    def workers(self) -> Workers:
+    def workers(self) -> WorkerThreads:
         """Those of the only, or first, model."""
-        return self.serving.catalogue.models[0].workers
+        return stepped(self.serving.catalogue.models[0])
 
     def work(self) -> None:
         """Lets the models' workers do all that waits."""
-        while any(each.workers.step() for each in self.serving.catalogue.models):
+        while any(stepped(each).step() for each in self.serving.catalogue.models):
             pass
 
     def request(
@@ -232,6 +233,12 @@ class MemoryNode:
     def post(self, path: str, *images: bytes, **fields: str) -> Reply:
         content_type, body = form(*images, **fields)
         return self.request("POST", path, body, content_type)
+
+
+def stepped(model: Model) -> WorkerThreads:
+    """The model's workers, to be stepped by hand."""
+    assert isinstance(model.workers, WorkerThreads)
+    return model.workers
 
 
 def form(*images: bytes, field: str = "data", **fields: str) -> tuple[str, bytes]:

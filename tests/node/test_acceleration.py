@@ -91,7 +91,7 @@ def test_a_proof_holds_for_its_own_graph_alone(tmp_path: Path) -> None:
 
 
 def means(findings: Path, accelerate: str) -> Means:
-    return Means(findings, Pools(), time.monotonic, print, accelerate)
+    return Means(findings, Pools(), time.monotonic, accelerate=accelerate)
 
 
 def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -> None:

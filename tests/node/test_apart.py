@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from queue import Queue
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import capturedLogs, formatEvent
 
 from smls.errors import BrokenImage, ModelUnusable, NodeFault, Overloaded
@@ -25,16 +28,18 @@ from smls.tensors import Tensors
 from smls_node.backoff import LONGEST_SECONDS, pause_before
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
-from smls_node.executing import Plan
+from smls_node.executing import ExecutorApart, Plan
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart, RuntimeApart
 from smls_node.runtimes.channel import Channel, Closed
 from smls_node.runtimes.forks import Forks, Life, fresh
 from smls_node.settings import Limits
 from smls_node.signature import DEFAULT, Inputs
-from smls_node.worker import Job, Workers
+from smls_node.worker import Job
+from smls_node.workersapart import WorkersApart
 from tests.node import guests
 from tests.node.guests import DIES, FAILS, HANGS, IS_BROKEN, IS_ODD, MEETS, image
+from tests.node.turns import turning
 from tests.processes import environment, until
 
 FORKS = Forks("tests.node.guests")
@@ -111,10 +116,10 @@ def test_errors_are_those_of_the_runtime(adding: RuntimeApart) -> None:
         assert "in infer\n" in raised.value.__notes__[0]
 
 
-def workers_of(runtime: RuntimeApart) -> Workers:
-    batcher = Batcher(Limits(), BatchTime([(1, 0.001), (8, 0.001)]), 1)
-    execute = Plan(Limits(), 1).executor(runtime)
-    return Workers(batcher, execute, lambda: 0.0, lambda call, *given: call(*given))
+@pytest.fixture(scope="module")
+def reactor() -> Iterator[Any]:
+    with turning() as reactor:
+        yield reactor
 
 
 class Plain:
@@ -128,29 +133,51 @@ class Plain:
         return float(outputs["sum"][0, 0])
 
 
-def answers(runtime: RuntimeApart, *values: float) -> list[object]:
+class Large(Plain):
+    """Is answered with its own array, and as large."""
+
+    def __init__(self, array: NDArray[np.float32], text: bytes) -> None:
+        super().__init__(0.0)
+        self.array, self.text = array, text
+
+    def finish(self, _: object, outputs: Tensors) -> Any:
+        return float(outputs["sum"][0, 0]), self.array + 1
+
+
+def begun(reactor: Any, runtime: RuntimeApart, *works: Any) -> Queue[Job]:
+    """Where jobs of these works come to when they are done. They are one batch."""
+    done: Queue[Job] = Queue()
+    batcher = Batcher(Limits(), BatchTime([(1, 0.001), (8, 0.001)]), 1)
+    executor = ExecutorApart(runtime, Plan(Limits(), 1), reactor)
+    workers = WorkersApart(batcher, executor, lambda: 0.0, reactor)
+
+    def submit() -> None:
+        for work in works:
+            workers.submit(Job(work, done.put), deadline=60.0, priority=5, size_bytes=1)
+
+    reactor.callFromThread(submit)
+    return done
+
+
+def answers(reactor: Any, runtime: RuntimeApart, *values: float) -> list[object]:
     """What one batch of images that begin so comes to."""
-    workers = workers_of(runtime)
-    jobs = [Job(Plain(value), lambda job: None) for value in values]
-    for job in jobs:
-        workers.submit(job, deadline=60.0, priority=5, size_bytes=1)
-    assert workers.step()
-    return [job.result for job in jobs]
+    done = begun(reactor, runtime, *map(Plain, values))
+    return [done.get(timeout=60).result for _ in values]
 
 
-def test_a_poisonous_input_fails_alone(adding: RuntimeApart) -> None:
-    first, broken, failing, last = answers(adding, 1.0, IS_BROKEN, FAILS, 2.0)
+def test_a_poisonous_input_fails_alone(reactor: Any, adding: RuntimeApart) -> None:
+    first, broken, failing, last = answers(reactor, adding, 1.0, IS_BROKEN, FAILS, 2.0)
     assert (first, last) == (11.0, 12.0)
     assert isinstance(broken, BrokenImage)
     assert isinstance(failing, ValueError)
 
 
 def test_a_batch_whose_process_dies_fails_whole_and_the_next_one_is_answered(
-    adding: RuntimeApart,
+    reactor: Any, adding: RuntimeApart
 ) -> None:
     before = process_of(adding)
     with capturedLogs() as logged:
-        failed = answers(adding, 1.0, DIES, 2.0)
+        failed = answers(reactor, adding, 1.0, DIES, 2.0)
         for each in failed:
             assert isinstance(each, NodeFault)
             assert "was killed by SIGKILL" in each.message
@@ -162,7 +189,26 @@ def test_a_batch_whose_process_dies_fails_whole_and_the_next_one_is_answered(
         and "started again in 0." in line
         for line in told
     )
-    assert answers(adding, 1.0) == [11.0]
+    assert answers(reactor, adding, 1.0) == [11.0]
+
+
+def test_a_process_that_stands_still_holds_up_no_reactor(
+    reactor: Any, adding: RuntimeApart
+) -> None:
+    large = np.zeros((1, 2000, 2000, 3), np.float32)
+    process = process_of(adding)
+    os.kill(process, signal.SIGSTOP)
+    try:
+        # More than a socket holds, in arrays and in what is pickled.
+        done = begun(reactor, adding, Large(large, b"x" * 5_000_000), Plain(1.0))
+        for _ in range(10):
+            blockingCallFromThread(reactor, lambda: None)
+        assert done.empty()
+    finally:
+        os.kill(process, signal.SIGCONT)
+    (ten, ones), eleven = (done.get(timeout=60).result for _ in range(2))
+    assert (ten, eleven) == (10.0, 11.0)
+    assert np.array_equal(ones, large + 1)
 
 
 def test_who_comes_while_there_is_no_process_is_told_to_come_back(
@@ -442,7 +488,7 @@ def asked_over(control: socket.socket) -> Channel:
 OWNER = """
 import sys
 from tests.node import guests
-from smls_node.executing import Plan
+from smls_node.executing import ExecutorApart, Plan
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart
 from smls_node.runtimes.channel import Channel, Closed

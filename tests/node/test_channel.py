@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,31 @@ def test_what_is_lent_is_not_copied_and_lies_as_the_processor_likes(
     assert [each.ctypes.data % ALIGNMENT for each in first] == [0, 0]
     passed(here.lend, there.receive, [odd, second * 2])
     assert first[1].tolist() == [2, 2, 2]
+
+
+def test_who_does_not_wait_gets_what_is_there_and_keeps_what_has_come() -> None:
+    here, there = socket.socketpair()
+    mine, theirs = Channel(here, os.memfd_create("a")), Channel(there, os.memfd_create("b"))
+    with closing(mine), closing(theirs):
+        value = ["first", np.arange(1_000_000), b"x" * 300_000]
+        for _ in range(2):
+            with pytest.raises(BlockingIOError):
+                mine.receive(wait=False)
+            writing = threading.Thread(target=theirs.send, args=(value,))
+            writing.start()
+            misses = 0
+            while True:
+                select.select([mine], [], [], 30)
+                try:
+                    got = mine.receive(wait=False)
+                    break
+                except BlockingIOError:
+                    misses += 1
+            writing.join()
+            # A socket holds less than that.
+            assert misses > 0
+            assert (got[0], got[2]) == (value[0], value[2])
+            assert np.array_equal(got[1], value[1])
 
 
 def test_a_closed_end_is_told_to_the_other() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from io import BytesIO
 from typing import Any
@@ -16,16 +16,19 @@ from attrs import evolve
 from PIL import Image
 
 from smls.errors import NotAnImage
-from smls_node.executing import Execute, Executor, Plan
+from smls_node.executing import Begin, Execute, Executed, Executor, ExecutorApart, Plan
 from smls_node.runtimes.apart import Apart, RuntimeApart
 from smls_node.settings import Limits
 from smls_node.signature import DEFAULT, Inputs
 from smls_node.tasks import image_task
 from smls_node.works import Classifier, ClassifyWork, Decoding, InferWork, Work
 from tests.node import guests
+from tests.node.turns import awaited, turning
 from tests.processes import until
 
 MEAN = 100
+
+There = Callable[[Plan], Execute]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,28 @@ def upload(value: float) -> bytes:
     return file.getvalue()
 
 
+@pytest.fixture(scope="module")
+def reactor() -> Iterator[Any]:
+    with turning() as reactor:
+        yield reactor
+
+
+@pytest.fixture
+def there(runtime: RuntimeApart, reactor: Any) -> Callable[[Plan], Execute]:
+    """What executes batches of a plan in the process."""
+
+    def executor(plan: Plan) -> Execute:
+        executor = ExecutorApart(runtime, plan, reactor)
+
+        def execute(works: Sequence[Work], begin: Begin) -> Executed:
+            done: Executed = awaited(reactor, lambda: executor(works, begin))
+            return done
+
+        return execute
+
+    return executor
+
+
 def executed(execute: Execute, *works: Work) -> list[Any]:
     return list(execute(works, lambda seconds: None).results)
 
@@ -58,7 +83,7 @@ def told(results: Sequence[Any]) -> list[Any]:
     return [(type(each), str(each)) if isinstance(each, Exception) else each for each in results]
 
 
-def test_images_are_answered_and_refused_there_as_here(runtime: RuntimeApart, plan: Plan) -> None:
+def test_images_are_answered_and_refused_there_as_here(there: There, plan: Plan) -> None:
     works = [
         ClassifyWork(upload(1), 5),
         ClassifyWork(b"no image", 5),
@@ -67,18 +92,17 @@ def test_images_are_answered_and_refused_there_as_here(runtime: RuntimeApart, pl
         ClassifyWork(upload(2), 5),
     ]
     here = told(executed(plan.executor(guests.load(10.0)), *works))
-    there = told(executed(plan.executor(runtime), *works))
-    assert there == here
+    assert told(executed(there(plan), *works)) == here
     assert [here[0], here[4]] == [(("sum", 11.0),), (("sum", 12.0),)]
     assert here[1][0] is NotAnImage
     assert here[2] == (ValueError, "negative")
 
 
-def test_tensors_are_run_together_there_as_here(runtime: RuntimeApart) -> None:
+def test_tensors_are_run_together_there_as_here(there: There) -> None:
     plan = Plan(Limits(allowed_batch_sizes=(8,)), 1)
     batches = [np.full((rows, 2, 2, 3), rows, np.float32) for rows in (1, 2, 3)]
     works = [InferWork(Inputs({"x": batch}, len(batch), DEFAULT)) for batch in batches]
-    found = executed(plan.executor(runtime), *works)
+    found = executed(there(plan), *works)
     assert [each["sum"].tolist() for each in found] == [
         [[22.0]],
         [[34.0]] * 2,
@@ -86,16 +110,18 @@ def test_tensors_are_run_together_there_as_here(runtime: RuntimeApart) -> None:
     ]
 
 
-def test_more_arrays_than_the_system_writes_at_once_arrive(runtime: RuntimeApart) -> None:
+def test_more_arrays_than_the_system_writes_at_once_arrive(there: There) -> None:
     one = np.ones((1, 2, 2, 3), np.float32)
     works = [InferWork(Inputs({"x": one * number})) for number in range(1500)]
-    found = executed(Plan(Limits(), 1).executor(runtime), *works)
+    found = executed(there(Plan(Limits(), 1)), *works)
     assert [float(each["sum"][0, 0]) for each in found] == [12 * n + 10.0 for n in range(1500)]
 
 
-def test_a_process_that_was_started_again_has_the_plans(runtime: RuntimeApart, plan: Plan) -> None:
+def test_a_process_that_was_started_again_has_the_plans(
+    there: There, runtime: RuntimeApart, plan: Plan
+) -> None:
     smaller = evolve(plan, classifier=evolve(plan.classifier, decoding=Decoding(max_pixels=3)))
-    first, second = plan.executor(runtime), smaller.executor(runtime)
+    first, second = there(plan), there(smaller)
     assert runtime.plan(plan) != runtime.plan(smaller) == runtime.plan(evolve(smaller))
     before = runtime.process
     os.kill(int(before.split()[1]), signal.SIGKILL)
@@ -132,8 +158,9 @@ def test_seconds_are_counted_by_what_they_went_into() -> None:
     assert begun == [0.0]
 
 
-def test_when_a_run_begins_elsewhere_is_foreseen(runtime: RuntimeApart, plan: Plan) -> None:
-    execute, begun = plan.executor(runtime), []
+def test_when_a_run_begins_elsewhere_is_foreseen(there: There, plan: Plan) -> None:
+    begun: list[float] = []
+    execute = there(plan)
     work = ClassifyWork(upload(1), 5)
     first = execute([work] * 4, begun.append)
     execute([work] * 2, begun.append)

@@ -27,6 +27,8 @@ from smls_node.repository import Source
 from smls_node.serving import Ask, Phase, Serving
 from smls_node.settings import ModelSettings
 from smls_node.signature import OF_INPUTS
+from tests.node.memory import stepped
+from tests.node.turns import AtOnce
 
 HEAD = """
 from smls_node import MLModel, decode_args
@@ -62,9 +64,7 @@ class Folder:
         def seconds() -> float:
             return self.now + next(ticks) / 1000
 
-        self.means = loading.Means(
-            path / "findings", Pools(), seconds, lambda call, *given: call(*given)
-        )
+        self.means = loading.Means(path / "findings", Pools(), seconds, AtOnce())
         self.serving = Serving(Catalogue(), seconds)
         self.serving.phase = Phase.READY
 
@@ -93,7 +93,7 @@ class Folder:
     def ask(self, model: Model, /, **tensors: Any) -> Tensors:
         answers: list[Any] = []
         self.begin(model, **tensors).addBoth(answers.append)
-        while model.workers.step():
+        while stepped(model).step():
             pass
         (answer,) = answers
         if isinstance(getattr(answer, "value", None), BaseException):
@@ -252,7 +252,7 @@ def test_rows_are_joined_where_the_settings_ask_for_batches(folder: Folder) -> N
         parameters = {OF_INPUTS: {"words": {"content_type": told}}}
         given = {"x": np.zeros((1, 2)), "words": as_bytes(np.array([told], object))}
         folder.serving.infer(given, Ask(30.0, model.name), None, parameters).addBoth(answers.append)
-    while model.workers.step():
+    while stepped(model).step():
         pass
     # Only what is said to be alike is joined.
     assert [each.outputs["output-0"].tolist() for each in answers[3:]] == [[[2]], [[2]], [[1]]]

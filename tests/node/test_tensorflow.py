@@ -55,7 +55,7 @@ def jpeg_graph() -> None:
 
 
 def means(findings: Path) -> Means:
-    return Means(findings, Pools(), time.monotonic, print)
+    return Means(findings, Pools(), time.monotonic)
 
 
 def task_of(model: Runtime, mean: float = 0.0, std: float = 255.0) -> ImageTask:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from queue import Queue
 from typing import Any
 
 from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 
 from smls.errors import DeadlineExceeded, Overloaded
 from smls_node.batcher import Batcher
@@ -19,6 +20,8 @@ from smls_node.batchtime import BatchTime
 from smls_node.executing import Executor
 from smls_node.settings import Limits
 from smls_node.worker import Job, Workers
+from smls_node.workerthreads import WorkerThreads
+from tests.node.turns import AtOnce
 
 SAFE_SECONDS = 30.0
 
@@ -52,16 +55,12 @@ class Bench:
 
     def __init__(self, limits: Limits | None = None, workers: int = 1) -> None:
         self.now = 0.0
-        self.wakes = 0
+        self.reactor = AtOnce()
         self.model = Model()
         self.done: list[Job] = []
         batcher = Batcher(limits or Limits(), BatchTime([(1, 0.0011), (8, 0.0018)]), workers)
         execute = Executor(self.model, 1, seconds=lambda: self.now)
-        self.workers = Workers(batcher, execute, lambda: self.now, self._wake)
-
-    def _wake(self, call: Any, *given: Any) -> None:
-        self.wakes += 1
-        call(*given)
+        self.workers = WorkerThreads(batcher, execute, lambda: self.now, self.reactor)
 
     def submit(self, *values: Any, deadline: float = 10.0) -> list[Job]:
         jobs = [Job(Double(value), self.done.append) for value in values]
@@ -76,7 +75,7 @@ def test_a_batch_is_answered_in_order_with_one_wake_up() -> None:
     assert bench.workers.step()
     assert [job.result for job in jobs] == [2, 4, 6]
     assert bench.done == jobs
-    assert (bench.model.batches, bench.wakes) == ([[1, 2, 3]], 1)
+    assert (bench.model.batches, bench.reactor.wakes) == ([[1, 2, 3]], 1)
     assert not bench.workers.step()
 
 
@@ -121,37 +120,30 @@ def test_who_hangs_up_leaves_the_queue() -> None:
 
 
 def test_what_comes_in_one_turn_is_queued_together_when_it_is_over() -> None:
-    turn: list[Callable[[], None]] = []
+    turns, model = Clock(), Model()
     done: list[Job] = []
-    model = Model()
     batcher = Batcher(Limits(max_queue_size=2), BatchTime([(1, 0.0011), (8, 0.0018)]), 1)
-    workers = Workers(
-        batcher,
-        Executor(model, 1),
-        lambda: 0.0,
-        lambda call, *given: call(*given),
-        soon=turn.append,
-    )
+    workers = WorkerThreads(batcher, Executor(model, 1), lambda: 0.0, turns)
+    turns.callFromThread = lambda call, *given: call(*given)
     jobs = [Job(Double(value), done.append) for value in range(4)]
     for job in jobs:
         workers.submit(job, deadline=1.0, priority=5, size_bytes=1)
     workers.cancel(jobs[1])
     assert not workers.step()
-    (over,) = turn
-    over()
+    turns.advance(0)
     assert done == jobs[3:]
     assert isinstance(jobs[3].result, Overloaded)
     workers.step()
     assert model.batches == [[0, 2]]
 
 
-def test_a_thread_may_wait_for_a_batch_that_is_behind() -> None:
+def test_who_gives_way_waits_for_a_batch() -> None:
     bench = Bench(Limits(max_batch_size=2))
     bench.submit(1, 2, 3)
-    assert bench.workers.behind() == 0
+    assert bench.workers.behind == 0
     bench.submit(4)
-    assert bench.workers.behind() == 1
-    waiting = threading.Thread(target=bench.workers.wait_for_a_batch, args=(SAFE_SECONDS,))
+    assert bench.workers.behind == 1
+    waiting = threading.Thread(target=bench.workers.give_way, args=(SAFE_SECONDS,))
     waiting.start()
     while waiting.is_alive():
         bench.submit(5)
@@ -159,16 +151,10 @@ def test_a_thread_may_wait_for_a_batch_that_is_behind() -> None:
     assert bench.done
 
 
-def threaded(infer: Any, workers: int, runs: int) -> tuple[Workers, Queue[Job]]:
+def threaded(infer: Any, workers: int, runs: int) -> tuple[WorkerThreads, Queue[Job]]:
     done: Queue[Job] = Queue()
-    limits = Limits(max_batch_size=1)
-    made = Workers(
-        Batcher(limits, BatchTime(), workers),
-        Executor(infer, runs),
-        lambda: 0.0,
-        lambda call, *given: call(*given),
-    )
-    return made, done
+    batcher = Batcher(Limits(max_batch_size=1), BatchTime(), workers)
+    return WorkerThreads(batcher, Executor(infer, runs), lambda: 0.0, AtOnce()), done
 
 
 def submit(workers: Workers, done: Queue[Job], *values: int) -> None:
@@ -232,11 +218,8 @@ def test_who_is_stopped_does_first_what_is_queued() -> None:
         go.wait(SAFE_SECONDS)
         return [2 * value for value in inputs]
 
-    def wake(_: Any, jobs: list[Job]) -> None:
-        done.extend(jobs)
-
     batcher = Batcher(Limits(max_batch_size=1, max_queue_delay=0.001), BatchTime(), 1)
-    workers = Workers(batcher, Executor(infer, 1), time.monotonic, wake)
+    workers = WorkerThreads(batcher, Executor(infer, 1), time.monotonic, AtOnce())
     workers.start()
     for value in range(5):
         workers.submit(

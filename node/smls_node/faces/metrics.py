@@ -101,7 +101,7 @@ class ModelMetrics(Collector):
             for name, about in (
                 ("smls_queued_rows", "Rows that wait in the queue"),
                 ("smls_in_flight_rows", "Rows that wait or run"),
-                ("smls_workers", "Threads that take batches of the model"),
+                ("smls_workers", "Batches that the model has at once, prepared or run"),
                 ("smls_model_load_seconds", "Seconds that it took to load the model"),
             )
         ]

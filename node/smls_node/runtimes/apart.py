@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from smls.errors import ModelUnusable, NodeFault, Overloaded, SmlsError
@@ -67,7 +68,10 @@ class RuntimeApart:
         :raises NodeFault: where the process dies meanwhile.
         :raises Overloaded: where it has died and is not there again yet.
         """
-        outputs: Tensors = self._ask("infer", dict(inputs), signature, dict(parameters))
+        self._check()
+        outputs: Tensors = self._apart.ask(
+            "infer", self.number, dict(inputs), signature, dict(parameters)
+        )
         return outputs
 
     def plan(self, plan: Any) -> int:
@@ -75,21 +79,21 @@ class RuntimeApart:
         see ``smls_node.executing``."""
         return self._apart.plan(self, plan)
 
-    def execute(self, plan: int, works: Sequence[Any]) -> Any:
-        """What comes of ``works`` by the plan of that number.
+    async def execute(self, reactor: Any, plan: int, works: Sequence[Any]) -> Any:
+        """What comes of ``works`` by the plan of that number. For the thread of ``reactor``.
 
         :raises NodeFault, Overloaded: as ``infer``.
         """
-        return self._ask("execute", plan, works)
+        self._check()
+        return await self._apart.ask_later(reactor, "execute", self.number, plan, works)
 
     def unload(self) -> None:
         """Frees the runtime; with the last one of a process, the process ends."""
         self._apart.unload(self)
 
-    def _ask(self, verb: str, *given: Any) -> Any:
+    def _check(self) -> None:
         if self.failure is not None:
             raise NodeFault(self.failure.message)
-        return self._apart.ask(verb, self.number, *given)
 
 
 class Apart:
@@ -97,7 +101,7 @@ class Apart:
 
     Where ``in_background``, others go before what is loaded. ``begin`` begins the process, and
     ``seconds`` reads a monotonic clock.
-    Every method may be called in any thread, and blocks.
+    Every method may be called in any thread, and blocks, but those that say otherwise.
     """
 
     log = Logger()
@@ -151,19 +155,20 @@ class Apart:
         :raises NodeFault: where it dies meanwhile.
         :raises Overloaded: where it is not there.
         """
-        process = self._serving
-        if process is None:
-            raise Overloaded(
-                f"the process of the model is not there: {self._problem}",
-                retry_after_seconds=RETRY_SECONDS,
-            )
+        process = self._there()
         try:
             return process.ask(verb, *given)
         except Closed:
-            self._lose(process)
-            raise NodeFault(
-                f"the process of the model {process.how_it_ended()} while it had the batch"
-            ) from None
+            raise self._lost(process) from None
+
+    async def ask_later(self, reactor: Any, verb: str, *given: Any) -> Any:
+        """As ``ask``, for the thread of ``reactor``, which it does not block."""
+        process = self._there()
+        try:
+            return await process.ask_later(reactor, verb, *given)
+        except Closed:
+            threads = reactor.getThreadPool()
+            raise await deferToThreadPool(reactor, threads, self._lost, process) from None
 
     def plan(self, runtime: RuntimeApart, plan: Any) -> int:
         """As ``RuntimeApart.plan``; a process that is started later has it too."""
@@ -276,6 +281,21 @@ class Apart:
         )
         if not self._closed.wait(pause) and (again := self._replace(process)) is not None:
             self._complete(again)
+
+    def _there(self) -> Process:
+        process = self._serving
+        if process is None:
+            raise Overloaded(
+                f"the process of the model is not there: {self._problem}",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+        return process
+
+    def _lost(self, process: Process) -> NodeFault:
+        """What is told of a question that ``process`` had when it ended."""
+        self._lose(process)
+        how = process.how_it_ended()
+        return NodeFault(f"the process of the model {how} while it had the batch")
 
     def _lose(self, process: Process) -> None:
         """Sends nothing more to ``process``, which has ended."""

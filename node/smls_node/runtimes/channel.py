@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Values between two processes of one machine, with arrays beside them as they lie in memory.
 
-A value is pickled with its arrays left out (PEP 574). ``lend`` puts the arrays into memory that
-both ends have mapped, so that they cost one copy; ``send`` lets them follow through the socket.
-A channel carries one question at a time and its answer, so that the memory is free again when
-the answer is there. Both ends trust each other: pickles run code.
+A value is pickled with its arrays left out (PEP 574). ``lend`` puts it into memory that both ends
+have mapped, where arrays cost one copy, and tells so in a few bytes, which never block: a reactor
+may ask. ``send`` lets all follow through the socket. A channel carries one question at a time and
+its answer, so that the memory is free again when the answer is there. Both ends trust each other:
+pickles run code.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import os
 import pickle
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T", bytes, int)
 
 ALIGNMENT = 64
-"""Where an array may begin: at a line of the processor's cache, as TensorFlow wants its own."""
+"""Where a piece may begin: at a line of the processor's cache, as TensorFlow wants its own."""
 
 AHEAD = 1 << 16
 """What is read at once: nearly all that has no arrays, since nothing else can be under way."""
@@ -29,7 +30,8 @@ MOST_PIECES = 1024
 """As many the system takes at once (IOV_MAX of POSIX, as Linux has it)."""
 
 _HEAD = struct.Struct("<?xxxIQ")
-"""Whether the arrays lie in shared memory, how many there are, and the pickle's bytes."""
+"""Whether the rest lies in shared memory, how many arrays there are, and the pickle's bytes. The
+rest is the arrays' sizes, the pickle, and the arrays."""
 
 
 class Closed(ConnectionError):
@@ -45,6 +47,12 @@ class Channel:
         self._memory = memory
         self._mapped: mmap.mmap | None = None
         self._ahead = b""
+        self._reading: Generator[memoryview, None, Any] | None = None
+        self._missing = memoryview(b"")
+
+    def fileno(self) -> int:
+        """Of the socket that answers come through."""
+        return self._end.fileno()
 
     def close(self) -> None:
         self._end.close()
@@ -56,40 +64,62 @@ class Channel:
         :raises Closed: where the other end is gone.
         """
         text, arrays = _taken_apart(value)
-        self._write([_head(False, text, arrays), text, *arrays])
+        self._write([_HEAD.pack(False, len(arrays), len(text)), _sizes(arrays), text, *arrays])
 
     def lend(self, value: Any) -> None:
-        """Sends ``value`` with its arrays in shared memory: the other end may use them until it
-        answers.
+        """Sends ``value`` in shared memory: the other end may use its arrays until it answers.
 
         :raises Closed: where the other end is gone.
         """
         text, arrays = _taken_apart(value)
-        places, size = _laid_out([len(array) for array in arrays])
-        if size:
-            shared = self._shared(size)
-            for array, place in zip(arrays, places, strict=True):
-                shared[place : place + len(array)] = array
-        self._write([_head(True, text, arrays), text])
+        pieces: list[bytes | memoryview] = [_sizes(arrays), text, *arrays]
+        places, size = _laid_out(map(len, pieces))
+        shared = self._shared(size)
+        for piece, place in zip(pieces, places, strict=True):
+            shared[place : place + len(piece)] = piece
+        self._write([_HEAD.pack(True, len(arrays), len(text))])
 
-    def receive(self) -> Any:
+    def receive(self, *, wait: bool = True) -> Any:
         """What the other end sent next.
 
+        :raises BlockingIOError: where not to ``wait``, until all of it has come.
         :raises Closed: where the other end is gone.
         """
-        is_shared, count, length = _HEAD.unpack(self._read(_HEAD.size))
-        rest = memoryview(self._read(8 * count + length))
-        sizes = struct.unpack_from(f"<{count}Q", rest)
-        arrays: list[Any]
+        if self._reading is None:
+            self._reading = self._read()
+            self._missing = next(self._reading)
+        try:
+            while True:
+                self._fill(0 if wait else socket.MSG_DONTWAIT)
+                self._missing = next(self._reading)
+        except StopIteration as end:
+            self._reading = None
+            return end.value
+
+    def _read(self) -> Generator[memoryview, None, Any]:
+        """Gives what is to be filled next, and in the end the value."""
+        head = bytearray(_HEAD.size)
+        yield memoryview(head)
+        is_shared, count, length = _HEAD.unpack(head)
         if is_shared:
-            places, size = _laid_out(sizes)
-            shared = self._shared(size) if size else memoryview(b"")
-            arrays = [
-                shared[place : place + each] for place, each in zip(places, sizes, strict=True)
-            ]
-        else:
-            arrays = [self._read(size) for size in sizes]
-        return pickle.loads(rest[8 * count :], buffers=arrays)
+            return self._lent(count, length)
+        sizes, text = bytearray(8 * count), bytearray(length)
+        yield memoryview(sizes)
+        yield memoryview(text)
+        arrays = [bytearray(size) for size in _unpacked(sizes)]
+        for array in arrays:
+            yield memoryview(array)
+        return pickle.loads(text, buffers=arrays)
+
+    def _lent(self, count: int, length: int) -> Any:
+        sizes = _unpacked(self._shared(8 * count)[: 8 * count])
+        sizes = (8 * count, length, *sizes)
+        places, size = _laid_out(sizes)
+        shared = self._shared(size)
+        _, text, *arrays = (
+            shared[place : place + each] for place, each in zip(places, sizes, strict=True)
+        )
+        return pickle.loads(text, buffers=arrays)
 
     def _shared(self, size: int) -> memoryview:
         """The shared memory, of ``size`` bytes at least."""
@@ -112,21 +142,22 @@ class Channel:
         except OSError as error:
             raise Closed(str(error)) from error
 
-    def _read(self, size: int) -> bytearray:
+    def _fill(self, flags: int) -> None:
         try:
-            if not self._ahead and 0 < size < AHEAD:
-                self._ahead = self._some(self._end.recv(AHEAD))
-            data = bytearray(self._ahead[:size])
-            self._ahead = self._ahead[size:]
-            missing = size - len(data)
-            if missing:
-                data.extend(bytes(missing))
-                rest = memoryview(data)[-missing:]
-                while rest:
-                    rest = rest[self._some(self._end.recv_into(rest)) :]
+            while self._missing:
+                if not self._ahead and len(self._missing) < AHEAD:
+                    self._ahead = self._some(self._end.recv(AHEAD, flags))
+                if self._ahead:
+                    some = min(len(self._missing), len(self._ahead))
+                    self._missing[:some] = self._ahead[:some]
+                    self._ahead = self._ahead[some:]
+                else:
+                    some = self._some(self._end.recv_into(self._missing, flags=flags))
+                self._missing = self._missing[some:]
+        except BlockingIOError:
+            raise
         except OSError as error:
             raise Closed(str(error)) from error
-        return data
 
     def _some(self, received: T) -> T:
         if not received:
@@ -141,13 +172,16 @@ def _taken_apart(value: Any) -> tuple[bytes, list[memoryview]]:
     return text, [each.raw() for each in left_out]
 
 
-def _head(is_shared: bool, text: bytes, arrays: Sequence[memoryview]) -> bytes:
-    sizes = struct.pack(f"<{len(arrays)}Q", *(len(array) for array in arrays))
-    return _HEAD.pack(is_shared, len(arrays), len(text)) + sizes
+def _sizes(arrays: Sequence[memoryview]) -> bytes:
+    return struct.pack(f"<{len(arrays)}Q", *map(len, arrays))
 
 
-def _laid_out(sizes: Sequence[int]) -> tuple[list[int], int]:
-    """Where arrays of so many bytes begin, one after the other, and where the last one ends."""
+def _unpacked(sizes: bytearray | memoryview) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(sizes) // 8}Q", sizes)
+
+
+def _laid_out(sizes: Iterable[int]) -> tuple[list[int], int]:
+    """Where pieces of so many bytes begin, one after the other, and where the last one ends."""
     places, end = [], 0
     for size in sizes:
         begin = -(-end // ALIGNMENT) * ALIGNMENT

@@ -7,8 +7,10 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from smls_node import machine
 from smls_node.runtimes.channel import Channel, Closed
@@ -45,23 +47,17 @@ class Process:
 
         :raises Closed: where the process is gone, or dies before it has answered.
         """
-        try:
-            channel = self._idle.pop()
-        except IndexError:
-            channel = self._open()
-        try:
+        with self._channel() as channel:
             channel.lend(question)
-            is_answer, answer = channel.receive()
-        except BaseException:
-            # An answer may be under way that nobody would take.
-            channel.close()
-            raise
-        self._idle.append(channel)
-        if self._gone.is_set():
-            self._close_idle()
-        if not is_answer:
-            raise answer
-        return answer
+            reply = channel.receive()
+        return _told(*reply)
+
+    async def ask_later(self, reactor: Any, *question: Any) -> Any:
+        """As ``ask``, for the thread of ``reactor``, which it does not block."""
+        with self._channel() as channel:
+            channel.lend(question)
+            reply = await _received(channel, reactor)
+        return _told(*reply)
 
     def how_it_ended(self) -> str:
         """Waits for the end, which has begun, and says how it was, as what follows a subject."""
@@ -77,6 +73,23 @@ class Process:
         if not self._gone.wait(1.0):
             self._life.kill()
             self._gone.wait()
+
+    @contextlib.contextmanager
+    def _channel(self) -> Iterator[Channel]:
+        """A channel that nobody else uses; where its user fails, nobody will: an answer may be
+        under way that nobody would take."""
+        try:
+            channel = self._idle.pop()
+        except IndexError:
+            channel = self._open()
+        try:
+            yield channel
+        except BaseException:
+            channel.close()
+            raise
+        self._idle.append(channel)
+        if self._gone.is_set():
+            self._close_idle()
 
     def _open(self) -> Channel:
         ours, theirs = socket.socketpair()
@@ -105,3 +118,44 @@ class Process:
         with contextlib.suppress(IndexError):
             while True:
                 self._idle.pop().close()
+
+
+class _Reader:
+    """Reads a channel in the turns of ``reactor`` until ``received`` has what came."""
+
+    def __init__(self, channel: Channel, reactor: Any) -> None:
+        self.received: Deferred[Any] = Deferred()
+        self._channel = channel
+        self._reactor = reactor
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def logPrefix(self) -> str:
+        return "process"
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor reads no more."""
+
+    def doRead(self) -> None:
+        try:
+            value = self._channel.receive(wait=False)
+        except BlockingIOError:
+            return
+        except Exception:
+            self._reactor.removeReader(self)
+            self.received.errback()
+        else:
+            self._reactor.removeReader(self)
+            self.received.callback(value)
+
+
+def _received(channel: Channel, reactor: Any) -> Deferred[Any]:
+    return _Reader(channel, reactor).received
+
+
+def _told(is_answer: bool, answer: Any) -> Any:
+    if not is_answer:
+        raise answer
+    return answer
