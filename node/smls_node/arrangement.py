@@ -19,6 +19,10 @@ PAYS = 1.1
 """A batch size that gives less than so many times the throughput of a smaller one is not worth
 its latency, nor its memory: TensorFlow keeps buffers for each size that it meets."""
 
+LONG_SECONDS = 0.25
+"""Beside a batch that takes longer, what it costs whatever its size is nothing: none that is larger
+is tried, nor run."""
+
 BATCH_SECONDS = 0.0003
 """What a batch costs the node beside its run: tiny networks win by batches even where their runs
 do not."""
@@ -88,7 +92,8 @@ class Arrangement:
         for index, (size, rate) in enumerate(rates[:-1]):
             if all(larger < rate * PAYS for _, larger in rates[index + 1 :]):
                 return size
-        return None
+        size, seconds = self.anchors[-1] if self.anchors else (0, 0.0)
+        return size if seconds > LONG_SECONDS else None
 
 
 def candidates(cores: int, accelerators: int) -> list[tuple[int, int]]:

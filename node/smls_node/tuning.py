@@ -30,6 +30,7 @@ from twisted.logger import Logger
 from smls_node import machine
 from smls_node.arrangement import (
     BATCHES,
+    LONG_SECONDS,
     PAYS,
     Arrangement,
     Measured,
@@ -186,7 +187,7 @@ def sizes_of(model: Runtime, runs: int) -> dict[int, float]:
     best = 0.0
     for size in BATCHES if _first(model).batches else BATCHES[:1]:
         seconds[size] = seconds_of(model, size, runs)
-        if size / seconds[size] < best * PAYS:
+        if size / seconds[size] < best * PAYS or seconds[size] > LONG_SECONDS:
             break
         best = size / seconds[size]
     return seconds

@@ -82,6 +82,9 @@ def test_an_arrangement_knows_its_throughput_where_it_was_measured() -> None:
         # The digits; the same one by one, where only the node's own part is shared.
         (((1, 0.00019), (8, 0.00051), (32, 0.00166)), None),
         (((1, 0.00015), (8, 0.00118)), None),
+        # InceptionV3 where a second at 1 was a slow one: no larger size was tried.
+        (((1, 0.200), (8, 0.930)), 8),
+        (((1, 0.800),), 1),
         (((1, 0.010),), None),
         ((), None),
     ],

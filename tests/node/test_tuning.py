@@ -8,9 +8,24 @@ from pathlib import Path
 import pytest
 
 from smls_node import embedded, tuning
-from smls_node.runtimes import GraphFiles
+from smls_node.runtimes import GraphFiles, Runtime
+from tests.node.memory import Brightness
 
 FILES = GraphFiles(embedded.GRAPH)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sizes"), [(0.3, {1}), (0.04, {1, 8}), (0.001, {1, 8, 32}), (None, {1, 8})]
+)
+def test_no_larger_batch_is_tried_where_one_takes_long_or_wins_nothing(
+    seconds: float | None, sizes: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(model: Runtime, size: int, callers: int) -> float:
+        # Each image costs the same, beside what a batch does; or twice as much in larger ones.
+        return 0.002 + seconds * size if seconds else 0.01 * size * size
+
+    monkeypatch.setattr(tuning, "seconds_of", measured)
+    assert set(tuning.sizes_of(Brightness(), 1)) == sizes
 
 
 def test_a_damaged_finding_is_made_anew_once_and_kept(tmp_path: Path) -> None:
