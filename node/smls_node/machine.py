@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import gc
 import hashlib
 import os
 import platform
@@ -155,6 +156,18 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def settle() -> None:
+    """Makes the best of a process in which something large was loaded, which never dies.
+
+    The garbage is collected and what is there now looked at no more: a full collection would stop
+    all threads for as long as that takes. What loading needed and has freed is given back, 150 MB
+    of it for MobileNetV2 in TensorFlow.
+    """
+    gc.collect()
+    gc.freeze()
+    give_back_memory()
 
 
 def _processor() -> str:

@@ -345,9 +345,8 @@ def print_ready(host: str, port: int, names: str) -> None:
 
 
 def _freeze() -> None:
-    """Collects the garbage, and looks no more at what is there now; see ``tap.make_service``."""
-    gc.collect()
-    gc.freeze()
+    """Collects no garbage of what is there now; see ``tap.make_service``."""
+    machine.settle()
     gc.enable()
 
 

@@ -116,6 +116,8 @@ def test_a_model_is_proven_on_images_and_then_runs_in_openvino(tmp_path: Path) -
     assert "<- chosen" in made.stdout
     found = acceleration.read(GraphFiles(graph), tmp_path)
     assert found is not None
+    is_lower = any(trial.passed and trial.precision == "i8" for trial in found.trials)
+    assert is_lower == ("images, which prove little" in made.stderr)
     assert (tmp_path / "digits.pb.openvino").is_file()
     assert {trial.within for trial in found.trials if trial.precision == "i8"} == {0.04}
     settings = ModelSettings(graph, embedded.LABELS, operator_threads=1, runs=1)

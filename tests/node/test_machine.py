@@ -1,11 +1,30 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import ctypes
 import os
+import subprocess
+import sys
 
 import pytest
 
 from smls_node import machine
+
+LOADS = """
+import gc, os
+from smls_node import machine
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+# In pieces that come from the heap, with one after them that keeps it from shrinking by itself.
+pieces = [bytearray(b"x") * 100_000 for _ in range(2000)]
+last = bytearray(100_000)
+before = resident()
+del pieces
+machine.settle()
+print(before - resident(), gc.get_freeze_count() > 1000)
+"""
 
 
 def test_replicas_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +56,15 @@ def test_replicas_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_an_end_is_told(status: int, kills: int | None, now: int | None, told: str) -> None:
     assert machine.told_end(status, kills, now) == told
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library gives memory back"
+)
+def test_what_loading_has_freed_is_given_back_and_what_it_left_is_no_garbage() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADS], capture_output=True, text=True, check=True
+    )
+    given_back, is_frozen = ended.stdout.split()
+    assert int(given_back) > 150_000_000
+    assert is_frozen == "True"

@@ -23,6 +23,9 @@ COMMAND = "smls-node accelerate"
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"}
 
+FEW_IMAGES = 100
+"""Of fewer an answer in a lower precision may all be the same by luck: it is told."""
+
 
 def _part(text: str) -> float:
     """A part of 1, for ``usage.Options``."""
@@ -120,10 +123,11 @@ def _prove(options: Options) -> None:
         for precision in options["precisions"]
     }
     limit = options["limit"] or inf
+    images = _images(options["images"])
     proof = proving.prove(
         files,
         findings,
-        _images(options["images"]),
+        images,
         within,
         limit=limit,
         # What stops this half-way leaves what was proven by then.
@@ -137,6 +141,13 @@ def _prove(options: Options) -> None:
         figures = f"{trial.images_per_second:9.1f} {trial.agreement:10.2%} {trial.difference:13.2g}"
         print(f"{trial.name:<28} {trial.problem or figures + mark}")
     print(f"\nwritten: {acceleration.write(proof, files, findings)}")
+    is_lower = any(trial.passed and trial.precision != "f32" for trial in proof.trials)
+    if is_lower and len(images) < FEW_IMAGES:
+        print(
+            f"{COMMAND}: got {len(images)} images, which prove little of a lower precision; "
+            f"wanted {FEW_IMAGES} or more, like those that will be served",
+            file=sys.stderr,
+        )
     if (fastest := proof.chosen("openvino")).engine != acceleration.SESSION:
         # It leaves the compiled network for the node, which may be told to take OpenVINO anyway.
         openvino.load(

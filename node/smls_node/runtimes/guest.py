@@ -50,9 +50,7 @@ class Guests:
     ) -> tuple[Any, Any]:
         """Loads a runtime; its signatures and its example."""
         runtime = self._runtimes[number] = in_background(how) if is_in_background else how()
-        # What loading leaves never dies; a full collection would look at all of it.
-        gc.collect()
-        gc.freeze()
+        machine.settle()
         self._executors[number] = []
         return dict(runtime.signatures), dict(runtime.example)
 
@@ -78,8 +76,7 @@ class Guests:
             # The process ends, and takes along what was in it.
             return
         gc.unfreeze()
-        gc.collect()
-        gc.freeze()
+        machine.settle()
 
     def serve(self, channel: Channel) -> None:
         """Answers what comes through ``channel``, until it is closed."""
