@@ -208,15 +208,15 @@ class Serving:
         return self.catalogue.find(ask.model, ask.version, ask.label)
 
     def give_way(self) -> None:
-        """Lets the busiest workers go on, where requests come faster than they are served.
+        """Lets the workers go on, where requests come faster than they are served.
 
-        Blocks the reactor, ``GIVE_WAY_SECONDS`` at most: what it reads meanwhile would expire in
-        the queue.
+        Blocks the reactor for the busiest, ``GIVE_WAY_SECONDS`` at most: what it reads meanwhile
+        would expire in the queue.
         """
         workers = [model.workers for model in self.catalogue.models]
         busiest = max(workers, key=lambda each: each.behind, default=None)
-        if busiest is not None and busiest.behind > 0:
-            busiest.give_way(GIVE_WAY_SECONDS)
+        for each in workers:
+            each.give_way(GIVE_WAY_SECONDS if each is busiest and each.behind > 0 else 0.0)
 
     def expire(self) -> None:
         """Answers each request whose deadline has come, even one whose model hangs."""

@@ -87,7 +87,8 @@ class Workers(ABC):
 
     @abstractmethod
     def give_way(self, seconds: float) -> None:
-        """Lets them go on where the reactor is in their way; blocks it for ``seconds`` at most."""
+        """Lets them go on where the reactor has too much to do; blocks it for ``seconds`` at
+        most."""
 
     @abstractmethod
     def _wake(self, count: int) -> None:

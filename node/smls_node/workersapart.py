@@ -47,7 +47,8 @@ class WorkersApart(Workers):
             return self._done.wait_for(self._is_idle, seconds)
 
     def give_way(self, seconds: float) -> None:
-        """See ``Workers``: the reactor is in nobody's way."""
+        """See ``Workers``: takes what is answered before what else there is to read."""
+        self._execute.look(seconds)
 
     def _wake(self, count: int) -> None:
         self._go_on()

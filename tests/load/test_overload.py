@@ -10,8 +10,10 @@ from collections import Counter
 import pytest
 from bench import load, overload
 
+from smls_node import embedded
 from tests.integration.fleet import THREE, ask, best
 from tests.load.watch import Watch
+from tests.processes import LOCAL, running
 
 SECONDS = 20
 """There are seven of these at least, and all of them are held to what is wanted."""
@@ -48,13 +50,26 @@ def test_under_three_times_its_load_a_node_answers_everybody(calm: Watch) -> Non
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_thousands_of_connections_do_not_starve_a_tiny_model(calm: Watch) -> None:
     # Here the reactor is what cannot follow, and what it reads must not expire in the queue.
-    url = f"{calm.url}classify?model=digits"
+    offer_a_tiny_model(f"{calm.url}classify?model=digits")
+    calm.at_rest()
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_nor_do_they_one_in_a_process_of_its_own() -> None:
+    # What the process has answered must not wait until each connection has had its turn.
+    digits = ("--graph", embedded.GRAPH, "--labels", embedded.LABELS)
+    with running("smls-node", *LOCAL, *digits) as node:
+        (model,) = ask(node.url).json["models"]
+        assert "quick" in model["process"]
+        offer_a_tiny_model(f"{node.url}classify")
+
+
+def offer_a_tiny_model(url: str) -> None:
     bodies = load.Bodies("image/jpeg", (THREE,))
     peak = load.drive(url, bodies, 64, 4)
     got = overload.offer(url, bodies, overload.OVER * peak.per_second, TINY_SECONDS)
     assert got.other == 0
     assert got.good > got.refused + got.late
-    calm.at_rest()
 
 
 class Prober:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from twisted.python.failure import Failure
 
 from smls.wire import LOAD_HEADER, load_from_header
 from smls_node.batchtime import BatchTime
+from smls_node.serving import GIVE_WAY_SECONDS
 from smls_node.settings import Limits
 from tests.memory import Reply
 from tests.node.memory import Brightness, MemoryNode, NodeConnection, form, image, model
@@ -88,6 +90,20 @@ def test_who_cannot_be_served_in_time_is_refused_at_once() -> None:
     assert refused.headers["Retry-After"] == "1"
     assert load_from_header(refused.headers[LOAD_HEADER.title()]).queue == 4
     assert all(connection.transport.value() == b"" for connection in waiting)
+
+
+def test_all_workers_may_go_on_and_for_the_busiest_the_reactor_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = MemoryNode(model("busy"), model("calm"))
+    waited: dict[str, float] = {}
+    for each in node.serving.catalogue.models:
+        monkeypatch.setattr(each.workers, "give_way", partial(waited.__setitem__, each.name))
+    node.serving.give_way()
+    assert waited == {"busy": 0.0, "calm": 0.0}
+    monkeypatch.setattr(type(node.workers), "behind", property(lambda it: it is node.workers))
+    node.serving.give_way()
+    assert waited == {"busy": GIVE_WAY_SECONDS, "calm": 0.0}
 
 
 def test_a_request_whose_deadline_comes_is_answered_and_not_run() -> None:

@@ -29,15 +29,22 @@ class Bench:
         self.clock = Clock()
         self.running: list[tuple[Sequence[Any], Deferred[Executed]]] = []
         self.done: list[Job] = []
+        self.looked: list[float] = []
+        self.is_gone = False
         batcher = Batcher(limits or Limits(), BatchTime([(1, 0.001), (8, 0.0018)]), workers)
-        self.workers = WorkersApart(batcher, self._execute, self.clock.seconds, self.clock)
+        self.workers = WorkersApart(batcher, self, self.clock.seconds, self.clock)
         self.workers.start()
 
-    async def _execute(self, works: Sequence[Any], begin: Begin) -> Executed:
+    async def __call__(self, works: Sequence[Any], begin: Begin) -> Executed:
+        if self.is_gone:
+            return Executed([NodeFault("there is no process")] * len(works))
         begin(0.0)
         ended: Deferred[Executed] = Deferred()
         self.running.append((works, ended))
         return await ended
+
+    def look(self, seconds: float) -> None:
+        self.looked.append(seconds)
 
     def submit(self, *values: Any, deadline: float = 10.0) -> None:
         for value in values:
@@ -128,14 +135,16 @@ def test_a_batch_that_is_held_back_goes_when_its_time_has_come() -> None:
 
 def test_where_there_is_no_process_any_number_fails_at_once() -> None:
     bench = Bench(Limits(max_batch_size=1, max_queue_size=5000))
-
-    async def fail(works: Sequence[Any], begin: Begin) -> Executed:
-        return Executed([NodeFault("there is no process")] * len(works))
-
-    bench.workers._execute = fail
+    bench.is_gone = True
     bench.submit(*range(5000))
     bench.turn()
     assert [type(each) for each in bench.results] == [NodeFault] * 5000
+
+
+def test_who_gives_way_looks_for_what_is_answered() -> None:
+    bench = Bench()
+    bench.workers.give_way(0.25)
+    assert bench.looked == [0.25]
 
 
 def test_a_fault_of_ours_is_logged() -> None:
