@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
@@ -89,6 +90,24 @@ def test_who_does_not_wait_gets_what_is_there_and_keeps_what_has_come() -> None:
             assert misses > 0
             assert (got[0], got[2]) == (value[0], value[2])
             assert np.array_equal(got[1], value[1])
+
+
+def test_whoever_is_closed_half_way_leaves_no_descriptor_for_the_garbage() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    gc.disable()
+    try:
+        for _ in range(3):
+            here, there = socket.socketpair()
+            mine, theirs = Channel(here, os.memfd_create("a")), Channel(there, os.memfd_create("b"))
+            mine.lend(np.zeros(10))
+            theirs.close()
+            with pytest.raises(Closed):
+                mine.receive()
+            mine.close()
+            del mine, theirs
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()
 
 
 def test_a_closed_end_is_told_to_the_other() -> None:

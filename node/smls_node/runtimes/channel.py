@@ -57,6 +57,9 @@ class Channel:
     def close(self) -> None:
         self._end.close()
         os.close(self._memory)
+        # The mapping has a descriptor too, and what is half read would keep it until garbage is
+        # collected.
+        self._reading = self._mapped = None
 
     def send(self, value: Any) -> None:
         """Sends ``value`` whole; it may have arrays that were lent to this end.
