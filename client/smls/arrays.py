@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
@@ -28,9 +29,12 @@ ARRAY = b"\x93NUMPY"
 ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
 """How the files of numpy begin: one array, and arrays by name, of which there may be none."""
 
-UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, MemoryError, BadZipFile, zlib.error)
-"""What numpy, Python's zip files and its JSON raise for what they cannot read, or what claims to be
-larger than the memory."""
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, RuntimeError, MemoryError),
+    *(SyntaxError, TokenError, BadZipFile, zlib.error),
+)
+"""What numpy, whose headers are Python, Python's zip files and its JSON raise for what they cannot
+read, or what claims to be larger than the memory."""
 
 
 def read(sources: Iterable[str], stdin: BinaryIO) -> Tensors:

@@ -89,6 +89,7 @@ ENORMOUS = npy().replace(b"(2, 3), }          ", b"(9999999999, 3), } ")
         ("a=-", npz(x=ROWS), "names of its own"),
         ("-", b"", "nor JSON"),
         ("-", b"\xff\xfe\xfd", "nor JSON"),
+        ("x=-", b"\x93NUMPY\x01\x00\x0b\x00{'descr': '<", "EOF"),
         ("x=-", b"[" * 100_000, "recursion"),
         ("x=-", b"[" * 70 + b"1" + b"]" * 70, "too deep"),
         ("x=-", b'{"a": 1}', "wanted numbers"),
