@@ -12,6 +12,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES
@@ -49,6 +50,7 @@ class LimitedRequest(Request):
     """A request whose refusal needs no body, and whose body stays within a bound.
 
     ``started`` is when its headers were there, ``read_seconds`` how long its body then took.
+    ``answering`` is cancelled where the client leaves.
     """
 
     site: LimitedSite
@@ -56,6 +58,7 @@ class LimitedRequest(Request):
     started: float = 0.0
     read_seconds: float = 0.0
     received: int = 0
+    answering: Deferred[None] | None = None
     _head: Head
     _refused: bool = False
     _inflate: Inflate | None = None
@@ -129,15 +132,18 @@ class LimitedRequest(Request):
             self._linger.cancel()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self.site.request_done(self)
-
-    def getRequestHostname(self) -> bytes:
-        # Klein gives up on a Host header that is no host name, and no route depends on it.
-        return b"localhost"
+        if self.answering is not None:
+            self.answering.cancel()
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Answers a fault that no face has caught."""
         self._tell(answer_for(fault(faults, reason)))
         return reason
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is neither answered nor refused, and its client is there."""
+        return self in self.site.in_flight
 
     def age(self) -> float:
         """Seconds since the request's headers were there."""

@@ -6,18 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from math import ceil
-from typing import Any
 from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes
 
 from attrs import frozen
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
 from smls.errors import SmlsError
-from smls.log import fault
 
 STATUS = {
     "bad_request": 400,
@@ -197,61 +194,6 @@ def prefers_html(headers: Headers) -> bool:
     return accepted.best_match(["application/json", "text/html"]) == "text/html"
 
 
-def route_error(app: Any, method: str, path: str) -> Answer | None:
-    """404 or 405 where the Klein application ``app`` has no route for the request."""
-    from werkzeug.exceptions import HTTPException
-
-    try:
-        app.url_map.bind("").match(path, method)
-    except HTTPException as refusal:
-        return _http_error(refusal, method, path)
-    return None
-
-
-def remember_routes(app: Any) -> None:
-    """Makes the Klein application ``app``, whose routes are all added, look each path up once.
-
-    Looking it up costs a tenth of a small request.
-    """
-    bind = app.url_map.bind
-
-    @lru_cache(maxsize=2048)
-    def bound(*given: Any, **named: Any) -> Any:
-        adapter = bind(*given, **named)
-        adapter.match = lru_cache(maxsize=8)(adapter.match)
-        return adapter
-
-    app.url_map.bind = bound
-
-
-def errors_as_json(app: Any, voice: Voice = as_it_is) -> None:
-    """Makes the Klein application ``app`` answer every error as JSON, and never with a traceback.
-
-    A fault of ours becomes a 500 whose id stands in the log beside the traceback.
-    """
-    from werkzeug.exceptions import HTTPException
-
-    def told(request: Request, answer: Answer) -> bytes:
-        return voice(request.path.decode("latin-1"), answer).write_to(request)
-
-    def named(request: Request, failure: Failure) -> bytes:
-        error = failure.value
-        assert isinstance(error, SmlsError)
-        return told(request, answer_for(error))
-
-    def routing(request: Request, failure: Failure) -> bytes:
-        method, path = request.method.decode("latin-1"), request.path.decode("latin-1")
-        return told(request, _http_error(failure.value, method, path))
-
-    def ours(request: Request, failure: Failure) -> bytes:
-        return told(request, answer_for(fault(log, failure)))
-
-    # Klein passes the instance first, but only where the application is bound to one.
-    app.handle_errors(SmlsError)(lambda *given: named(*given[-2:]))
-    app.handle_errors(HTTPException)(lambda *given: routing(*given[-2:]))
-    app.handle_errors(Exception)(lambda *given: ours(*given[-2:]))
-
-
 def is_packed(head: Head) -> bool:
     """Whether the request's body is sent as a file that ``Inflate`` reads."""
     return _encoding(head) in ("gzip", "x-gzip", "deflate")
@@ -297,19 +239,3 @@ def cors_headers(origins: Collection[str], head: Head) -> tuple[tuple[str, str],
             ("Access-Control-Max-Age", str(PREFLIGHT_SECONDS)),
         ]
     return tuple(found)
-
-
-def _http_error(refusal: Any, method: str, path: str) -> Answer:
-    if refusal.code == 405:
-        allowed = ", ".join(sorted(refusal.valid_methods or ()))
-        if method == "OPTIONS":
-            return Answer(200, b"", "text/plain", (("Allow", f"{allowed}, OPTIONS"),))
-        return error_answer(
-            "method_not_allowed",
-            f"{path} does not take {method}; it takes {allowed}",
-            headers=(("Allow", allowed),),
-        )
-    # A redirect is how werkzeug says that doubled slashes would have to go.
-    if refusal.code in (404, 308):
-        return error_answer("not_found", f"there is nothing at {path}")
-    return error_answer("bad_request", f"{method} {path}: {refusal.name}")

@@ -243,8 +243,16 @@ class Serving:
         """``error`` as what is told of it; a fault of ours is logged."""
         return error if isinstance(error, SmlsError) else fault(self.log, Failure(error))
 
-    def forget(self, job: Job) -> None:
-        self._pending.pop(job, None)
+    def forget(self, job: Job) -> _Pending | None:
+        """Lets go of the request for ``job``, which is it, unless that was done before."""
+        return self._pending.pop(job, None)
+
+    def done(self, job: Job) -> None:
+        """Answers the request for ``job``, unless it has expired or its client has left."""
+        pending = self.forget(job)
+        if pending is not None:
+            failed = isinstance(job.result, Exception)
+            pending.answer(self.told(job.result) if failed else job.result)
 
 
 class _Pending:
@@ -252,23 +260,16 @@ class _Pending:
 
     def __init__(self, serving: Serving, workers: Workers, work: Work, deadline: float) -> None:
         self.deadline = deadline
-        self.job = Job(work, self.done)
+        # Not a method of this, or the two would be left to the garbage collector.
+        self.job = Job(work, serving.done)
         self.answered: Deferred[Any] = Deferred(lambda _: self._cancel())
         self._serving = serving
         self._workers = workers
 
     def answer(self, result: Any) -> None:
-        if not self.answered.called:
-            code = result.code if isinstance(result, SmlsError) else OK
-            self._workers.counts.outcomes[code] += 1
-            self.answered.callback(result)
-
-    def done(self, job: Job) -> None:
-        self._serving.forget(job)
-        if self.answered.called:
-            return
-        failed = isinstance(job.result, Exception)
-        self.answer(self._serving.told(job.result) if failed else job.result)
+        code = result.code if isinstance(result, SmlsError) else OK
+        self._workers.counts.outcomes[code] += 1
+        self.answered.callback(result)
 
     def expire(self) -> None:
         self._leave()

@@ -138,7 +138,7 @@ class Workers(ABC):
             now = self._seconds()
             for each in arrived:
                 each.job.result = self._add(each, now)
-        refused = [each.job for each in arrived if each.job.item is None]
+            refused = [each.job for each in arrived if each.job.item is None]
         self._wake(len(arrived) - len(refused))
         tell(refused)
 
@@ -164,6 +164,7 @@ class Workers(ABC):
         now = self._seconds()
         late: list[Job] = [item.work for item in self.batcher.expire(now)]
         for job in late:
+            job.item = None
             job.result = DeadlineExceeded("the deadline came while the request waited in the queue")
         return self.batcher.take(now), late
 
@@ -183,6 +184,8 @@ class Workers(ABC):
         infer = inferred - begun - done.prepare
         jobs: list[Job] = [item.work for item in batch.items]
         for job, item, result in zip(jobs, batch.items, done.results, strict=True):
+            # Else the two would know each other, and be left to the garbage collector.
+            job.item = None
             job.result = result
             job.times = Times(begun - item.added, done.prepare, infer, done.finish)
         is_good = not any(isinstance(result, Exception) for result in done.results)

@@ -14,16 +14,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from smls.errors import BadRecord, BadRequest, NoLiveNodes, SmlsError, Unavailable
+from smls.routes import Routes
 from smls.site import LimitedRequest, LimitedSite
 from smls.web import (
     Answer,
     Head,
     answer_for,
     error_answer,
-    errors_as_json,
     json_answer,
     prefers_html,
-    route_error,
 )
 from smls.wire import (
     NodeRecord,
@@ -69,7 +68,7 @@ class RegistryApp:
         self._holders = Holders(store)
         self._announced: dict[str, bytes] = {}
         store.roster.listeners.append(self._changed)
-        self.klein = klein = Klein()
+        klein = Klein()
         klein.url_map.merge_slashes = False
         klein.route("/", methods=["GET"])(self._index)
         klein.route("/healthz", methods=["GET"])(self._health)
@@ -84,13 +83,11 @@ class RegistryApp:
         for root in NODE_ROOTS:
             for pattern in (root, f"{root}/", f"{root}/<path:below>"):
                 klein.route(pattern, methods=_ANY_METHOD)(self._send_on)
-        errors_as_json(klein)
+        self._routes = Routes(klein)
 
     def site(self) -> LimitedSite:
         """The site to listen with."""
-        return RegistrySite(
-            self.klein.resource(), self._clock, max_body=MAX_BODY, screen=self.screen
-        )
+        return RegistrySite(self._routes, self._clock, max_body=MAX_BODY, screen=self.screen)
 
     def start(self) -> None:
         """Starts the store and the heartbeats of the streams."""
@@ -107,7 +104,7 @@ class RegistryApp:
         """Answers what needs no body, so that an upload goes to the node and not through here."""
         if is_for_node(head.method, head.path):
             return self._redirect(head)
-        return route_error(self.klein, head.method, head.path)
+        return self._routes.error(head.method, head.path)
 
     def sweep(self) -> None:
         """Ends the leases that ran out."""

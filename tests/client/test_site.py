@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from klein import Klein
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
@@ -16,10 +15,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 import smls.request
-from smls.errors import BadImage, Overloaded
 from smls.request import LINGER_SECONDS
 from smls.site import CLOSE_SECONDS, IDLE_SECONDS, LimitedSite
-from smls.web import Answer, error_answer, errors_as_json, json_answer
+from smls.web import Answer, error_answer, json_answer
 from tests.memory import Connection, ask, parse, request
 
 LIMIT = 1000
@@ -404,72 +402,6 @@ class CloseTests(SynchronousTestCase):
         self.site.close_connections()
         self.clock.advance(CLOSE_SECONDS)
         assert connection.transport.ended == "aborted"
-
-
-class BoundApp:
-    app = Klein()
-
-    @app.route("/deep/image")
-    @app.route("/image", methods=["POST", "GET"])
-    def image(self, request):
-        raise BadImage("no image")
-
-
-errors_as_json(BoundApp.app)
-
-
-def unbound():
-    app = Klein()
-
-    @app.route("/deep/image")
-    @app.route("/image", methods=["POST", "GET"])
-    def image(request):
-        raise BadImage("no image")
-
-    @app.route("/full")
-    def full(request):
-        raise Overloaded("full", retry_after_seconds=1.2)
-
-    @app.route("/fault")
-    def fault(request):
-        raise RuntimeError("secret")
-
-    errors_as_json(app)
-    return app
-
-
-@pytest.mark.parametrize("app", [BoundApp().app, unbound()], ids=["bound", "unbound"])
-def test_a_klein_application_answers_errors_as_json(clock, app):
-    site = LimitedSite(app.resource(), clock, max_body=LIMIT, screen=lambda head: None)
-    reply = ask(site, "POST", "/image", b"x")
-    assert (reply.status, reply.code) == (415, "bad_image")
-    assert ask(site, "HEAD", "/image").body == b""
-    assert ask(site, "GET", "/nothing").code == "not_found"
-    assert ask(site, "GET", "/deep//image").code == "not_found"
-    refused = ask(site, "PUT", "/image", b"x")
-    assert refused.status == 405
-    assert refused.headers["Allow"] == "GET, HEAD, POST"
-
-
-def test_an_overloaded_application_says_when_to_come_back(clock):
-    site = LimitedSite(unbound().resource(), clock, max_body=LIMIT, screen=lambda head: None)
-    reply = ask(site, "GET", "/full")
-    assert (reply.status, reply.headers["Retry-After"]) == (503, "2")
-
-
-@pytest.mark.parametrize("host", ["a..b", "x" * 300, "\xff", ""])
-def test_an_odd_host_header_harms_nobody(clock, host):
-    site = LimitedSite(unbound().resource(), clock, max_body=LIMIT, screen=lambda head: None)
-    raw = b"GET /image HTTP/1.1\r\nHost: " + host.encode("latin-1") + b"\r\n\r\n"
-    assert parse(Connection(site).send(raw)).status == 415
-
-
-def test_a_fault_of_an_application_shows_nothing(clock, events):
-    site = LimitedSite(unbound().resource(), clock, max_body=LIMIT, screen=lambda head: None)
-    reply = ask(site, "GET", "/fault")
-    assert reply.code == "internal"
-    assert b"secret" not in reply.body
-    assert [event for event in events if "fault_id" in event]
 
 
 def upload(port, head, piece, count):

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from smls.request import LINGER_SECONDS
 from smls_node.serving import Phase
+from tests.garbage import left_by
 from tests.memory import request
 from tests.node.memory import Broken, MemoryNode, NodeConnection, form, image, model
 
@@ -258,3 +259,17 @@ def test_a_client_that_hangs_up_leaves_nothing_in_flight_and_is_no_fault() -> No
         globalLogPublisher.removeObserver(observe)
     assert faults == []
     assert node.post("/", BRIGHT).status == 200
+
+
+def test_an_answered_image_leaves_nothing_to_the_garbage_collector() -> None:
+    node = MemoryNode()
+    connection = NodeConnection(node.site)
+    content_type, body = form(BRIGHT)
+
+    def answer() -> None:
+        connection.send(request("POST", "/classify", body, Content_Type=content_type))
+        node.work()
+        assert connection.reply().status == 200
+
+    answer()
+    assert left_by(answer) == []

@@ -7,6 +7,7 @@ import re
 import pytest
 from twisted.internet.task import Clock
 
+from smls.routes import Routes
 from smls_registry.app import RegistryApp
 from smls_registry.leases import LeaseTable
 from smls_registry.roster import Roster
@@ -38,12 +39,12 @@ def site(app):
 
 
 @pytest.fixture
-def read(app, monkeypatch):
+def read(monkeypatch):
     """The requests that were routed, and not answered from what was known."""
     seen = []
-    render = type(app.klein.resource()).render
+    render = Routes.render
     monkeypatch.setattr(
-        type(app.klein.resource()),
+        Routes,
         "render",
         lambda self, request: (seen.append(request.uri), render(self, request))[1],
     )

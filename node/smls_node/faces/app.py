@@ -12,16 +12,9 @@ from attrs import evolve
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 
+from smls.routes import Routes
 from smls.site import LimitedSite
-from smls.web import (
-    Answer,
-    Head,
-    answer_for,
-    errors_as_json,
-    json_answer,
-    remember_routes,
-    route_error,
-)
+from smls.web import Answer, Head, answer_for, json_answer
 from smls_node.counts import Traffic
 from smls_node.faces import docs, forms, health, metrics, natural, oip, page, tfserving
 from smls_node.faces.terms import Terms, TimedRequest
@@ -46,7 +39,6 @@ def make_site(
     pages of ``origins`` may read its answers. ``calls`` are those of the gRPC port, if there is
     one, for the metrics."""
     app = Klein()
-    errors_as_json(app, voice)
     forms.add_routes(app, serving, terms)
     natural.add_routes(app, serving, terms)
     health.add_routes(app, serving)
@@ -56,21 +48,21 @@ def make_site(
     tfserving.add_routes(app, serving, terms)
     traffic = Traffic(lambda: len(site.in_flight))
     metrics.add_routes(app, serving, traffic, calls, version)
-    remember_routes(app)
+    routes = Routes(app, voice)
 
     def screen(head: Head) -> Answer | None:
         """What is wrong with a request that its body could not mend."""
         refusal = serving.refusal()
         if refusal is not None:
             return answer_for(refusal)
-        return route_error(app, head.method, head.path)
+        return routes.error(head.method, head.path)
 
     def body_for(head: Head) -> Upload | Whole:
         kind = head.headers.getRawHeaders("content-type", [""])[-1]
         return Whole() if _is_standard(head.path) or natural.is_value(kind) else Upload(kind)
 
     site = LimitedSite(
-        app.resource(),
+        routes,
         clock,
         max_body=max_upload,
         screen=screen,
