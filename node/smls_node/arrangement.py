@@ -7,13 +7,14 @@ on an accelerator one run with a large batch does; which of them holds for a mod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 
 from attrs import frozen
 
 BATCHES = (1, 8, 32)
-"""The batch sizes that are tried: alone, a usual one, and one that shows what size can win."""
+"""The batch sizes that are tried: alone, a usual one, and one that shows what size can win; where
+the next one would take long, twice the last one instead."""
 
 PAYS = 1.1
 """A batch size that gives less than so many times the throughput of a smaller one is not worth
@@ -106,6 +107,20 @@ def candidates(cores: int, accelerators: int) -> list[tuple[int, int]]:
     if cores >= 8:
         pairs.append((cores // 4, 4))
     return pairs
+
+
+def next_batch(seconds: Mapping[int, float]) -> int | None:
+    """The size to try after batches of these, which took so many ``seconds``; ``None`` where a
+    larger one wins nothing."""
+    if not seconds:
+        return BATCHES[0]
+    *smaller, last = sorted(seconds)
+    best = max((size / seconds[size] for size in smaller), default=0.0)
+    larger = [size for size in BATCHES if size > last]
+    if last / seconds[last] < best * PAYS or seconds[last] > LONG_SECONDS or not larger:
+        return None
+    takes_long = larger[0] * seconds[last] / last > LONG_SECONDS
+    return min(2 * last, larger[0]) if takes_long else larger[0]
 
 
 def best_of(measured: Iterable[Measured]) -> list[Measured]:

@@ -2,7 +2,7 @@
 """Finds how a model runs best on this box, once, and keeps the finding on disk.
 
 TensorFlow's operator threads belong to the process, and its first session fixes them. So one
-short-lived child imports TensorFlow and forks for each candidate, which makes its own session,
+short-lived child imports TensorFlow and forks for each number of them; a fork makes its session,
 measures, and is gone. They have several turns, for the machine may be faster now than in a second.
 ``python -m smls_node.tuning`` is that child.
 """
@@ -17,9 +17,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,12 @@ from twisted.logger import Logger
 
 from smls_node import machine
 from smls_node.arrangement import (
-    BATCHES,
-    LONG_SECONDS,
-    PAYS,
     Arrangement,
     Measured,
     best_of,
     candidates,
     choose,
+    next_batch,
     workers_for,
 )
 from smls_node.runtimes import GraphFiles, Runtime, tensorflow
@@ -50,7 +50,7 @@ WINDOWS, WINDOW_SECONDS = 2, 0.1
 """Each batch size is run for so many times so long, and the best of them counts: what else the
 machine does can only make a run slower. A run that takes longer than all of them is made once."""
 
-TURNS, TURNS_SECONDS = 2, 30.0
+TURNS, TURNS_SECONDS = 2, 14.0
 """How often each candidate has its turn, where that takes no more than so long: a large network's
 runs are long enough to even out what else the machine does."""
 
@@ -136,7 +136,7 @@ def keep(found: Arrangement, finding: Path) -> None:
 
 
 def _child() -> None:
-    """Measures each candidate in a fork of its own, and prints a line of JSON for each."""
+    """Measures the candidates in forks, and prints a line of JSON for each."""
     machine.end_with_parent()
     settings = json.loads(sys.stdin.read())
     device = Device(**settings["device"])
@@ -150,7 +150,8 @@ def _child() -> None:
     for turn in range(TURNS):
         # One after the other, and anew in each turn: side by side they would take the memory of
         # all of them, and of a GPU one may take all there is.
-        for threads, runs in candidates(machine.cores(), gpus):
+        for threads, ways in groupby(candidates(machine.cores(), gpus), itemgetter(0)):
+            runs = [way[1] for way in ways]
             print(_in_fork(partial(_measure, files, threads, runs)), flush=True)
         if (time.monotonic() - begun) * (turn + 2) / (turn + 1) > TURNS_SECONDS:
             break
@@ -175,21 +176,21 @@ def _in_fork(work: Callable[[], str]) -> str:
     return text
 
 
-def _measure(files: GraphFiles, threads: int, runs: int) -> str:
-    model = tensorflow.load(files, operator_threads=threads, runs=runs)
-    measured = Measured(threads, runs, sizes_of(model, runs), seconds_of(model, 1, 1))
-    return json.dumps(asdict(measured))
+def _measure(files: GraphFiles, threads: int, runs: Sequence[int]) -> str:
+    """A line of JSON for each number of runs at once."""
+    model = tensorflow.load(files, operator_threads=threads, runs=max(runs))
+    alone = seconds_of(model, 1, 1)
+    measured = (Measured(threads, each, sizes_of(model, each), alone) for each in runs)
+    return "\n".join(json.dumps(asdict(each)) for each in measured)
 
 
 def sizes_of(model: Runtime, runs: int) -> dict[int, float]:
     """Seconds of the batches of each size that is worth a try, ``runs`` at once."""
     seconds: dict[int, float] = {}
-    best = 0.0
-    for size in BATCHES if _first(model).batches else BATCHES[:1]:
+    size = next_batch(seconds)
+    while size is not None:
         seconds[size] = seconds_of(model, size, runs)
-        if size / seconds[size] < best * PAYS or seconds[size] > LONG_SECONDS:
-            break
-        best = size / seconds[size]
+        size = next_batch(seconds) if _first(model).batches else None
     return seconds
 
 

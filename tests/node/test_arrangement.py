@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smls_node.arrangement import Arrangement, Measured, best_of, candidates, choose, workers_for
+from smls_node.arrangement import (
+    Arrangement,
+    Measured,
+    best_of,
+    candidates,
+    choose,
+    next_batch,
+    workers_for,
+)
 
 
 @given(st.integers(1, 256), st.integers(0, 8))
@@ -93,3 +101,26 @@ def test_batches_grow_no_further_than_was_seen_to_pay(
     anchors: tuple[tuple[int, float], ...], largest: int | None
 ) -> None:
     assert Arrangement(1, 2, 2, anchors).largest_batch == largest
+
+
+@pytest.mark.parametrize(
+    ("tried", "size"),
+    [
+        ({}, 1),
+        ({1: 0.001}, 8),
+        ({1: 0.001, 8: 0.004}, 32),
+        ({1: 0.001, 8: 0.004, 32: 0.01}, None),
+        # A larger one wins nothing, or too little to be worth its latency.
+        ({1: 0.01, 8: 0.08}, None),
+        ({1: 0.01, 8: 0.075}, None),
+        # The next usual size would take long, so that a small step shows whether any wins.
+        ({1: 0.1}, 2),
+        ({1: 0.1, 2: 0.19}, None),
+        ({1: 0.2, 2: 0.21}, 4),
+        ({1: 0.03, 2: 0.032, 4: 0.036}, 8),
+        ({1: 0.02, 2: 0.03, 8: 0.1}, 16),
+        ({1: 0.3}, None),
+    ],
+)
+def test_the_next_batch_to_try_is_one_that_may_win(tried: dict[int, float], size: int) -> None:
+    assert next_batch(tried) == size

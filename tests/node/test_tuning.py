@@ -15,7 +15,7 @@ FILES = GraphFiles(embedded.GRAPH)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "sizes"), [(0.3, {1}), (0.04, {1, 8}), (0.001, {1, 8, 32}), (None, {1, 8})]
+    ("seconds", "sizes"), [(0.3, {1}), (0.04, {1, 2}), (0.001, {1, 8, 32}), (None, {1, 8})]
 )
 def test_no_larger_batch_is_tried_where_one_takes_long_or_wins_nothing(
     seconds: float | None, sizes: set[int], monkeypatch: pytest.MonkeyPatch
