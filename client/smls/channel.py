@@ -9,7 +9,7 @@ Twisted's channel has neither, and no way to add it but its own private attribut
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import connectionDone
@@ -62,10 +62,18 @@ class LimitedChannel(HTTPChannel):
         super().requestDone(request)  # type: ignore[no-untyped-call]
         if not self._waitingForTransport and not (self._buffer and self.persistent):
             self.paused = False
+            self._send()
             return
         self._networkProducer.pauseProducing()
         if not self._waitingForTransport:
             self._turn = self.site.clock.callLater(0, self._go_on)
+
+    def _send(self) -> None:
+        """Sends what was just written. The reactor would in its next turn, and a lone client waits
+        for that; it still does where this connection is to end, or takes less than all of it."""
+        transport: Any = self.transport
+        if self.persistent and not transport.disconnecting and hasattr(transport, "doWrite"):
+            transport.doWrite()
 
     def resumeProducing(self) -> None:
         """The client has read what was written."""
@@ -98,6 +106,8 @@ class LimitedChannel(HTTPChannel):
             self._turn.cancel()
             self._turn = None
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        # What would decode the rest of a body knows this, and the request.
+        self._transferDecoder = None
         self.site.connection_lost(self)
 
     def lineLengthExceeded(self, line: bytes) -> None:

@@ -76,6 +76,8 @@ class Routes(Resource):
             answer = _http_error(error, head.method, head.path)
         else:
             answer = answer_for(error if isinstance(error, SmlsError) else fault(faults, failure))
+        # The frames that it came through hold it, and the request.
+        failure.cleanFailure()
         return self._voice(head.path, answer).write_to(request)
 
 

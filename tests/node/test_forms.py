@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import json
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,13 @@ from tests.memory import request
 from tests.node.memory import Broken, MemoryNode, NodeConnection, form, image, model
 
 BRIGHT, DARK = image(255), image(0)
+INFER = json.dumps(
+    {
+        "inputs": [
+            {"name": "image", "datatype": "FP32", "shape": [1, 8, 8, 3], "data": [0.5] * 192},
+        ]
+    }
+).encode()
 
 
 def test_root_answers_as_the_seeds_server_did() -> None:
@@ -261,15 +269,44 @@ def test_a_client_that_hangs_up_leaves_nothing_in_flight_and_is_no_fault() -> No
     assert node.post("/", BRIGHT).status == 200
 
 
-def test_an_answered_image_leaves_nothing_to_the_garbage_collector() -> None:
-    node = MemoryNode()
+@pytest.mark.parametrize(
+    ("path", "content_type", "body", "status"),
+    [
+        ("/classify", *form(BRIGHT), 200),
+        ("/classify", "text/plain", b"x", 415),
+        ("/classify?top=x", *form(BRIGHT), 400),
+        ("/v2/models/light/infer", "application/json", b'{"inputs": [1', 400),
+        ("/v1/models/light:predict", "application/json", b'{"instances": ["a"]}', 400),
+        ("/v2/models/broken/infer", "application/json", INFER, 500),
+    ],
+)
+def test_an_answer_leaves_nothing_to_the_garbage_collector(
+    path: str, content_type: str, body: bytes, status: int
+) -> None:
+    node = MemoryNode(model("light"), model("broken", runtime=Broken()), default="light")
     connection = NodeConnection(node.site)
-    content_type, body = form(BRIGHT)
 
     def answer() -> None:
-        connection.send(request("POST", "/classify", body, Content_Type=content_type))
+        connection.send(request("POST", path, body, Content_Type=content_type))
         node.work()
-        assert connection.reply().status == 200
+        assert connection.reply().status == status
 
     answer()
     assert left_by(answer) == []
+
+
+def test_a_client_that_leaves_in_mid_upload_leaves_nothing_either() -> None:
+    node = MemoryNode()
+    content_type, body = form(BRIGHT)
+    whole = request("POST", "/", body, Content_Type=content_type)
+
+    def leave() -> None:
+        connection = NodeConnection(node.site)
+        connection.send(whole[:-10])
+        assert node.site.in_flight
+        connection.channel.connectionLost(Failure(ConnectionDone()))
+        # A real one forgets whom it had to stop, as soon as it is gone.
+        connection.transport.unregisterProducer()
+
+    leave()
+    assert left_by(leave) == []

@@ -93,8 +93,8 @@ class Upload:
         """Twisted rewinds a body before it is read; there is nothing to rewind here."""
 
     def close(self) -> None:
-        """Lets go of what was received."""
-        self._chunks, self._images = [], []
+        """Lets go of what was received, and of the error, whose traceback holds this."""
+        self._chunks, self._images, self._error = [], [], None
 
     def form(self) -> Form:
         """The images and fields of the whole body.
