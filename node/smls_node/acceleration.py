@@ -34,7 +34,7 @@ states no other bound."""
 
 SESSION = "tensorflow"
 
-PAYS = 1.1
+SESSION_PAYS = 1.1
 """So many times the images a second of OpenVINO make the session worth its import, its start and
 three times the memory; and what differs by less is not known to differ."""
 
@@ -109,7 +109,7 @@ class Proof:
         those of ``engine`` before all others."""
 
         def worth(trial: Trial) -> tuple[bool, float]:
-            pays = PAYS if trial.engine == SESSION else 1.0
+            pays = SESSION_PAYS if trial.engine == SESSION else 1.0
             return trial.engine == engine, trial.images_per_second / pays
 
         return sorted((trial for trial in self.trials if trial.passed), key=worth, reverse=True)
