@@ -16,7 +16,6 @@ from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
-from werkzeug.exceptions import HTTPException
 
 from smls.errors import SmlsError
 from smls.log import fault
@@ -46,6 +45,8 @@ class Routes(Resource):
 
     def error(self, method: str, path: str) -> Answer | None:
         """404 or 405 where there is no route for such a request."""
+        from werkzeug.exceptions import HTTPException
+
         try:
             self._match(path, method)
         except HTTPException as refusal:
@@ -66,6 +67,8 @@ class Routes(Resource):
         return self._app.execute_endpoint(endpoint, request, **arguments)
 
     def _told(self, failure: Failure, request: LimitedRequest) -> bytes | None:
+        from werkzeug.exceptions import HTTPException
+
         if not request.is_open:
             # Nobody is left to be told.
             if not failure.check(CancelledError):
