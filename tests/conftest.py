@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from twisted.logger import LogEvent, globalLogPublisher
 
 # A shell starts what runs in its background with SIGINT ignored, and ignoring is inherited: the
 # programs that are interrupted in tests would not notice.
@@ -27,3 +28,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def events() -> Iterator[list[LogEvent]]:
+    """What was told to Twisted's log meanwhile."""
+    caught: list[LogEvent] = []
+    globalLogPublisher.addObserver(caught.append)
+    yield caught
+    globalLogPublisher.removeObserver(caught.append)

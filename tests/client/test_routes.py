@@ -6,7 +6,6 @@ from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from smls.errors import BadImage, Overloaded
@@ -72,14 +71,6 @@ def later():
 @pytest.fixture
 def site(clock, later):
     return served(unbound(later), clock)
-
-
-@pytest.fixture
-def events():
-    caught = []
-    globalLogPublisher.addObserver(caught.append)
-    yield caught
-    globalLogPublisher.removeObserver(caught.append)
 
 
 def served(app, clock):

@@ -9,7 +9,6 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -60,14 +59,6 @@ def clock():
 @pytest.fixture
 def site(clock):
     return LimitedSite(Echo(), clock, max_body=LIMIT, screen=elsewhere)
-
-
-@pytest.fixture
-def events():
-    caught = []
-    globalLogPublisher.addObserver(caught.append)
-    yield caught
-    globalLogPublisher.removeObserver(caught.append)
 
 
 def test_a_body_within_the_limit_is_read(site):

@@ -4,7 +4,6 @@ import re
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
 
 from smls.wire import (
     ModelRecord,
@@ -36,14 +35,6 @@ def table():
 @pytest.fixture
 def site(table, clock):
     return RegistryApp(MemoryStore(table, clock.seconds), clock).site()
-
-
-@pytest.fixture
-def events():
-    caught = []
-    globalLogPublisher.addObserver(caught.append)
-    yield caught
-    globalLogPublisher.removeObserver(caught.append)
 
 
 def node(node_id="a", port=8501, **fields):
