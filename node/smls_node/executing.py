@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
+from smls.errors import SmlsError
 from smls_node.joining import Runner
 from smls_node.readers import Readers
 from smls_node.runtimes import Runtime
@@ -109,7 +110,7 @@ class Executor:
         try:
             return work.prepare(self._classifier)
         except Exception as error:
-            return error
+            return _let_go(error)
 
     def _finished(self, work: Work, outputs: Any) -> Any:
         if isinstance(outputs, Exception):
@@ -117,7 +118,15 @@ class Executor:
         try:
             return work.finish(self._classifier, outputs)
         except Exception as error:
-            return error
+            return _let_go(error)
+
+
+def _let_go(error: Exception) -> Exception:
+    """``error`` without the frames that it came through, where nobody will read them: they hold
+    its batch, and it, until Python looks for such cycles."""
+    if isinstance(error, SmlsError):
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 class ExecutorApart:

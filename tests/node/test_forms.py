@@ -273,6 +273,9 @@ def test_a_client_that_hangs_up_leaves_nothing_in_flight_and_is_no_fault() -> No
     ("path", "content_type", "body", "status"),
     [
         ("/classify", *form(BRIGHT), 200),
+        ("/classify", *form(b"no image"), 415),
+        ("/classify", *form(BRIGHT[:40]), 422),
+        ("/classify", *form(BRIGHT, b"no image"), 200),
         ("/classify", "text/plain", b"x", 415),
         ("/classify?top=x", *form(BRIGHT), 400),
         ("/v2/models/light/infer", "application/json", b'{"inputs": [1', 400),
