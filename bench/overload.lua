@@ -12,7 +12,7 @@ end
 
 function init(args)
   pause = tonumber(args[2])
-  ok, refused, late, other, times = 0, 0, 0, 0, ""
+  ok, refused, late, other, times = 0, 0, 0, 0, {}
   for index = 4, #args do
     local file = assert(io.open(args[index], "rb"))
     local headers = { ["Content-Type"] = args[1], ["X-Request-Timeout-Ms"] = args[3] }
@@ -34,7 +34,7 @@ function response(status, headers)
   if status == 200 then
     ok = ok + 1
     local total = string.match(headers["Server-Timing"] or "", "total;dur=([%d.]+)")
-    times = times .. (total or "0") .. " "
+    times[#times + 1] = total or "0"
   elseif status == 503 then
     refused = refused + 1
   elseif status == 504 then
@@ -49,5 +49,5 @@ function done(summary)
   io.write(string.format(
     '\nRESULT {"ok": %d, "refused": %d, "late": %d, "other": %d, "seconds": %.3f, "times": "%s"}\n',
     thread:get("ok"), thread:get("refused"), thread:get("late"), thread:get("other"),
-    summary.duration / 1e6, thread:get("times")))
+    summary.duration / 1e6, table.concat(thread:get("times"), " ")))
 end
