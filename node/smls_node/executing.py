@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from attrs import frozen
 
 from smls.errors import SmlsError
 from smls_node.joining import Runner
-from smls_node.readers import Readers
 from smls_node.runtimes import Runtime
-from smls_node.runtimes.apart import RuntimeApart
 from smls_node.settings import Limits
 from smls_node.works import Classifier, Work
 
@@ -41,19 +39,6 @@ Begin = Callable[[float], None]
 
 Execute = Callable[[Sequence[Work], Begin], Executed]
 """Blocks until these works are done; several threads may ask at once."""
-
-
-class ExecuteLater(Protocol):
-    """The same on the reactor's thread, which it does not block."""
-
-    def __call__(self, works: Sequence[Work], begin: Begin) -> Coroutine[Any, Any, Executed]:
-        """What comes of these works."""
-        ...
-
-    def look(self, seconds: float) -> None:
-        """Goes on with what is done by now, or within ``seconds``, for which it blocks."""
-        ...
-
 
 Run = Callable[[Sequence[Any]], Sequence[Any]]
 """Runs a model on what was prepared: for each its outputs, or the exception that it causes."""
@@ -127,28 +112,3 @@ def _let_go(error: Exception) -> Exception:
     if isinstance(error, SmlsError):
         error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
-
-
-class ExecutorApart:
-    """Executes batches in the process of ``runtime``, which ``reactor`` asks."""
-
-    def __init__(self, runtime: RuntimeApart, plan: Plan, reactor: Any) -> None:
-        self._runtime = runtime
-        self._readers = Readers(reactor)
-        self._plan = runtime.plan(plan)
-        self._before = 0.0
-        """Seconds a work until its batch was run, of the last batch."""
-
-    async def __call__(self, works: Sequence[Work], begin: Begin) -> Executed:
-        """As ``Executor``; where the process dies, all fail."""
-        begin(self._before * len(works))
-        try:
-            done: Executed = await self._runtime.execute(self._readers, self._plan, works)
-        except Exception as error:
-            return Executed([error] * len(works))
-        self._before = (done.prepare + done.waiting) / len(works)
-        return done
-
-    def look(self, seconds: float) -> None:
-        """See ``ExecuteLater``."""
-        self._readers.look(seconds)

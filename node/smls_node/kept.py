@@ -13,13 +13,13 @@ The laws:
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
-from twisted.logger import Logger
 
 from smls_node import machine
 
@@ -30,7 +30,7 @@ LONGEST_LINE = 1024
 
 Bytes = NDArray[np.uint8]
 
-log = Logger()
+log = logging.getLogger(__name__)
 
 
 @frozen
@@ -49,7 +49,7 @@ class Kept:
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
-                log.warn("{place} is made anew: {error}", place=str(place), error=str(error))
+                log.warning("%s is made anew: %s", place, error)
                 continue
             if found is not None:
                 return found

@@ -21,7 +21,8 @@ from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
-from smls_node.executing import ExecutorApart, Plan
+from smls_node.executing import Plan
+from smls_node.executingapart import ExecutorApart
 from smls_node.factory import Factory, stamp
 from smls_node.formats import GRAPH, PYTHON, format_of, located
 from smls_node.labels import read_labels

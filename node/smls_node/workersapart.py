@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from smls_node.batcher import Batch, Batcher
-from smls_node.executing import ExecuteLater
+from smls_node.executingapart import ExecuteLater
 from smls_node.worker import Workers, tell
 
 

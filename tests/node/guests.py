@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from smls.errors import BrokenImage, ModelUnusable
 from smls.tensors import Tensors, TensorSpec
+from smls_node.kept import Kept
 from smls_node.signature import DEFAULT, Signature
 
 FAILS, IS_BROKEN, IS_ODD, DIES, MEETS, HANGS = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0
@@ -97,6 +99,12 @@ def load_slowly(path: str) -> Adding:
 
 def load(more: float = 0.0, weights: int = 0) -> Adding:
     return Adding(more, weights)
+
+
+def load_and_tell() -> Adding:
+    """Has something to say, as our own runtimes say it."""
+    Kept((Path("/"),), "key").read()
+    return Adding(0.0, 0)
 
 
 def load_file(path: str) -> Adding:

@@ -28,7 +28,8 @@ from smls.tensors import Tensors
 from smls_node.backoff import LONGEST_SECONDS, pause_before
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
-from smls_node.executing import ExecutorApart, Plan
+from smls_node.executing import Plan
+from smls_node.executingapart import ExecutorApart
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart, RuntimeApart
 from smls_node.runtimes.channel import Channel, Closed
@@ -102,6 +103,16 @@ def test_runs_go_side_by_side(adding: RuntimeApart) -> None:
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(sums, adding, image(MEETS)) for _ in range(2)]
         assert [each.result(60)[0] for each in both] == [5.0, 5.0]
+
+
+@pytest.mark.parametrize("is_forked", [False, True])
+def test_what_a_runtime_has_to_say_is_in_the_log(
+    capfd: pytest.CaptureFixture[str], is_forked: bool
+) -> None:
+    begin = Forks("tests.node.guests").fork if is_forked else fresh
+    with closing(Apart("a test wants it", begin=begin)) as apart:
+        apart.load(guests.load_and_tell)
+        until(lambda: "/ is made anew" in capfd.readouterr().err)
 
 
 def test_errors_are_those_of_the_runtime(adding: RuntimeApart) -> None:
@@ -488,7 +499,8 @@ def asked_over(control: socket.socket) -> Channel:
 OWNER = """
 import sys
 from tests.node import guests
-from smls_node.executing import ExecutorApart, Plan
+from smls_node.executing import Plan
+from smls_node.executingapart import ExecutorApart
 from smls_node.runtimes import Runtime
 from smls_node.runtimes.apart import Apart
 from smls_node.runtimes.channel import Channel, Closed

@@ -16,7 +16,8 @@ from attrs import evolve
 from PIL import Image
 
 from smls.errors import NotAnImage
-from smls_node.executing import Begin, Execute, Executed, Executor, ExecutorApart, Plan
+from smls_node.executing import Begin, Execute, Executed, Executor, Plan
+from smls_node.executingapart import ExecutorApart
 from smls_node.runtimes.apart import Apart, RuntimeApart
 from smls_node.settings import Limits
 from smls_node.signature import DEFAULT, Inputs

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 
 from smls.errors import BadRequest, DeadlineExceeded, ModelUnusable, NodeFault, SmlsError
 from smls.tensors import Tensors
@@ -115,18 +115,6 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     for model in made.loaded:
         model.give_back()
     assert not [each for each in threading.enumerate() if each.name.endswith("-python")]
-
-
-@pytest.fixture
-def log() -> Iterator[list[LogEvent]]:
-    events: list[LogEvent] = []
-    globalLogPublisher.addObserver(events.append)
-    yield events
-    globalLogPublisher.removeObserver(events.append)
-
-
-def traceback(events: list[LogEvent]) -> str:
-    return "".join(each["log_failure"].getTraceback() for each in events if "log_failure" in each)
 
 
 def test_the_guides_service_runs_as_written(folder: Folder) -> None:
@@ -305,7 +293,7 @@ def test_rows_are_joined_where_the_settings_ask_for_batches(folder: Folder) -> N
     ],
 )
 def test_what_cannot_be_loaded_is_told_and_its_traceback_is_logged(
-    folder: Folder, log: list[LogEvent], code: str, told: str, in_log: str
+    folder: Folder, caplog: pytest.LogCaptureFixture, code: str, told: str, in_log: str
 ) -> None:
     with pytest.raises(ModelUnusable) as raised:
         folder.load(code)
@@ -313,12 +301,12 @@ def test_what_cannot_be_loaded_is_told_and_its_traceback_is_logged(
         told in raised.value.message
     )
     assert "Traceback" not in raised.value.message
-    assert in_log in traceback(log)
+    assert in_log in caplog.text
 
 
 @pytest.mark.parametrize("body", ["raise KeyError('secret')", "import sys; sys.exit(1)"])
 def test_what_predict_raises_is_a_fault_with_an_id_and_the_next_is_answered(
-    folder: Folder, log: list[LogEvent], body: str
+    folder: Folder, events: list[LogEvent], body: str
 ) -> None:
     code = f"""
     class MyKulModel:
@@ -331,9 +319,9 @@ def test_what_predict_raises_is_a_fault_with_an_id_and_the_next_is_answered(
     with pytest.raises(NodeFault) as raised:
         folder.ask(model, x=np.array(0))
     assert "secret" not in raised.value.message
-    (fault,) = (each for each in log if "fault_id" in each)
+    (fault,) = (each for each in events if "fault_id" in each)
     assert fault["fault_id"] in raised.value.message
-    assert body.split("; ")[-1] in traceback(log)
+    assert body.split("; ")[-1] in fault["log_failure"].getTraceback()
     assert folder.ask(model, x=np.array(7))["output-0"].tolist() == [7]
 
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from twisted.logger import Logger
 
 from smls.errors import BadRequest, ModelUnusable
 from smls.tensors import Tensors, TensorSpec
@@ -36,7 +36,7 @@ DATATYPES = {
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-log = Logger()
+log = logging.getLogger(__name__)
 
 
 class OnnxModel:
@@ -142,12 +142,8 @@ def _draft(session: Any, settings: ModelSettings) -> Draft:
             # An output whose rank is not known has no sides either.
             outputs.append(Output(each.name, DATATYPES[each.type], _sides(each) or None))
         else:
-            log.warn(
-                "{path}: output {name} is not served: it is a {kind}",
-                path=str(settings.path),
-                name=each.name,
-                kind=each.type,
-            )
+            told = "%s: output %s is not served: it is a %s"
+            log.warning(told, settings.path, each.name, each.type)
     if not outputs:
         raise ModelUnusable(f"{settings.path} has no output that is a plain tensor")
     return Draft(tuple(inputs), tuple(outputs))

@@ -12,11 +12,11 @@ The laws:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from attrs import evolve, frozen
-from twisted.logger import Logger
 
 from smls.errors import ModelUnusable
 from smls.tensors import DATATYPES, Tensors, TensorSpec, datatype_of
@@ -24,7 +24,7 @@ from smls_node.layout import layout_of, sized
 from smls_node.settings import ModelSettings, Tensor
 from smls_node.signature import Signature, zeros
 
-log = Logger()
+log = logging.getLogger(__name__)
 
 
 @frozen
@@ -69,7 +69,7 @@ def opened(
         told = f"{settings.path}: its first run, on zeros, failed: {reason(error)}"
         if not draft.outputs or not any(map(_may_refuse_zeros, draft.inputs)):
             raise ModelUnusable(told) from error
-        log.warn("{told}; it is served, not warmed up", told=told)
+        log.warning("%s; it is served, not warmed up", told)
         outputs, row = {}, {}
     signatures = {each: _signature(other, {}, 0) for each, other in drafts.items()}
     signatures[name] = _signature(draft, outputs, rows)

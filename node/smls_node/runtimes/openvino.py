@@ -9,6 +9,7 @@ the session's is not taken for granted: see ``smls_node.acceleration``.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import threading
 from collections.abc import Mapping
@@ -18,7 +19,6 @@ from typing import Any
 import numpy as np
 from attrs import evolve
 from numpy.typing import NDArray
-from twisted.logger import Logger
 
 from smls.errors import ModelUnusable
 from smls.tensors import Tensors, TensorSpec
@@ -31,7 +31,7 @@ PRECISIONS = {"f32": "f32", "bf16": "bf16", quantizing.I8: "f32"}
 Its own default may be a lower one, so that the precision is always named."""
 
 
-log = Logger()
+log = logging.getLogger(__name__)
 
 
 class OpenVinoGraph:
@@ -182,7 +182,7 @@ def _graph(compiled: Any, files: GraphFiles, one_by_one: bool) -> OpenVinoGraph:
 
 
 def _warn(files: GraphFiles, what: str, error: Exception) -> None:
-    log.warn("{graph}: {what}: {error}", graph=str(files.graph), what=what, error=_reason(error))
+    log.warning("%s: %s: %s", files.graph, what, _reason(error))
 
 
 def _reason(error: Exception) -> str:

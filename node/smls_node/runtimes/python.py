@@ -14,9 +14,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-
 from smls.errors import ModelUnusable
 from smls.tensors import Tensors, TensorSpec
 from smls_node import machine
@@ -34,7 +31,7 @@ UNLOAD_SECONDS = 10.0
 
 _UNHINTED = Binding(())
 
-log = Logger()
+log = logging.getLogger(__name__)
 
 
 class PythonModel:
@@ -76,9 +73,9 @@ class PythonModel:
             if unload is not None:
                 self._thread.call(unload, timeout_seconds=UNLOAD_SECONDS)
         except Exception:
-            log.failure("{model}: unload failed", model=type(self._model).__name__)
+            log.exception("%s: unload failed", type(self._model).__name__)
         if not self._thread.stop():
-            log.error("{model}: its thread still runs", model=type(self._model).__name__)
+            log.error("%s: its thread still runs", type(self._model).__name__)
         self._modules.forget()
         self._model = None
         machine.give_back_memory()
@@ -101,7 +98,7 @@ def load(settings: Settings, *, operator_threads: int = 0, runs: int = 1) -> Run
             return thread.call(what, *given)
         except Exception as error:
             if not isinstance(error, ModelUnusable):
-                log.failure("{where}: {doing} failed", Failure(error), where=where, doing=doing)
+                log.exception("%s: %s failed", where, doing)
             thread.stop()
             modules.forget()
             said = error.message if isinstance(error, ModelUnusable) else _said(error)

@@ -7,13 +7,13 @@ model in 6 us where its concrete functions take 250 (see docs/decisions.md).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from attrs import frozen
-from twisted.logger import Logger
 
 from smls.errors import BadRequest, ModelUnusable
 from smls.tensors import Tensors, TensorSpec, datatype_of
@@ -41,7 +41,7 @@ METHODS = {
 INTERNAL = ("__saved_model_init_op", "__saved_model_train_op")
 """Signatures that TensorFlow keeps for itself."""
 
-log = Logger()
+log = logging.getLogger(__name__)
 
 
 @frozen
@@ -117,12 +117,7 @@ def load(settings: ModelSettings, *, operator_threads: int = 0, runs: int = 1) -
                 calls[name] = _call(session, definition)
             except ValueError as error:
                 drafts.pop(name, None)
-                log.warn(
-                    "{path}: signature {name} is not served: {error}",
-                    path=str(path),
-                    name=name,
-                    error=str(error),
-                )
+                log.warning("%s: signature %s is not served: %s", path, name, error)
         if not drafts:
             raise ModelUnusable(f"{path} has no signature that can be served")
         model = SavedModel(session, calls)

@@ -8,13 +8,13 @@ pickle runs whatever code its author has put into it.
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from twisted.logger import Logger
 
 from smls.errors import BadRequest, ModelUnusable
 from smls.tensors import Tensors, TensorSpec
@@ -46,7 +46,7 @@ INPUT = "input"
 METHODS = ("predict", "predict_proba")
 """What an estimator is asked, and what its outputs are called; one that has neither transforms."""
 
-log = Logger()
+log = logging.getLogger(__name__)
 
 
 class Estimator:
@@ -109,7 +109,7 @@ def load(settings: ModelSettings, *, operator_threads: int = 0, runs: int = 1) -
         estimator = _read(settings)
     for warning in warned:
         # Such as that another version of scikit-learn has made it.
-        log.warn("{path}: {what}", path=str(settings.path), what=str(warning.message))
+        log.warning("%s: %s", settings.path, warning.message)
     methods = tuple(name for name in METHODS if hasattr(estimator, name))
     if not methods:
         methods = ("transform",) if hasattr(estimator, "transform") else ()

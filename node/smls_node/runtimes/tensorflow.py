@@ -8,13 +8,13 @@ the graph, and lives as long as the model does. The other formats of TensorFlow 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from twisted.logger import Logger
 
 from smls.errors import BrokenImage, ModelUnusable
 from smls.tensors import Tensors, TensorSpec, datatype_of
@@ -23,7 +23,7 @@ from smls_node.runtimes import GraphFiles, folding
 from smls_node.settings import Device
 from smls_node.signature import DEFAULT, Signature, zeros
 
-log = Logger()
+log = logging.getLogger(__name__)
 
 
 class TensorFlowGraph:
@@ -198,7 +198,7 @@ def _folded(graph: Any, config: Any, keep: tuple[str, str]) -> Any:
     try:
         faster = folding.folded(graph, keep, values)
     except tf.errors.OpError as error:
-        log.warn("the graph's convolutions stay in pieces: {error}", error=reason(error))
+        log.warning("the graph's convolutions stay in pieces: %s", reason(error))
         return None
     if faster is not None:
         _give_back(graph)
