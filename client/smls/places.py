@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from smls import tls
 from smls.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def open_client(options: dict[str, Any]) -> BlockingClient:
     if not registries and not nodes:
         registries = _known_registries(options.get("no_mdns", False))
 
-    from smls.blocking import BlockingClient
+    with tls.left_out():
+        from smls.blocking import BlockingClient
     from smls.options import TIMEOUT_SECONDS
 
     try:

@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from getopt import GetoptError, gnu_getopt
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTCP
 from twisted.internet.protocol import ServerFactory
 from twisted.python import usage
 
-from smls import log
+from smls import log, tls
 from smls.errors import MissingExtra, PortTaken, SmlsError
 
 DISTRIBUTION = "simple-ml-serving"
@@ -80,6 +80,11 @@ class ServerOptions(CommandOptions):
     optFlags = [
         ["no-mdns", None, "Do not use multicast DNS to publish or to find a registry."],
     ]
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether the program speaks TLS with anybody."""
+        return False
 
     def postOptions(self) -> None:
         self["host"] = self["host"] or ""
@@ -191,9 +196,9 @@ def main(
         # What a model prints is to be seen when it prints it.
         sys.stdout.reconfigure(line_buffering=True)
     with _ending(command):
-        service = make_service(options)
-        from twisted.internet import reactor
-
+        with nullcontext() if options.speaks_tls else tls.left_out():
+            service = make_service(options)
+            from twisted.internet import reactor
         _stop_with(reactor, service)
         service.startService()
     reactor.run()

@@ -103,6 +103,10 @@ Classify an image; the upload goes straight to a node:
         program.require_extra(COMMAND, "registry", ["klein"])
         self._check_store()
 
+    @property
+    def speaks_tls(self) -> bool:
+        return self["store-tls"] is not None
+
     def _check_store(self) -> None:
         place = None if self["store"] == "memory" else self["store"]
         files = [name for name in ("store-ca", "store-cert", "store-key") if self[name]]

@@ -52,6 +52,14 @@ def node(pair: Fleet) -> Iterator[Running]:
     assert [each for each in events if "traceback" in each or each.get("status", 0) >= 500] == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="there is no /proc")
+def test_no_library_for_tls_is_in_its_process(pair: Fleet) -> None:
+    for program in (pair.registry, *pair.nodes):
+        maps = Path(f"/proc/{program.process.pid}/maps").read_text()
+        assert "python" in maps
+        assert "cryptography" not in maps
+
+
 # The command line ----------------------------------------------------------------------------
 
 
