@@ -39,6 +39,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__)
     parser.add_argument("--model", default="mobilenet_v2", choices=models.NAMES)
     parser.add_argument("--seconds", type=int, default=60)
+    told = "milliseconds that a connection rests between requests: with fewer, fewer offer as much"
+    parser.add_argument("--pause", type=int, default=PAUSE_MS, help=f"{told}; {PAUSE_MS}")
     options = parser.parse_args()
     if not readiness.ready():
         return 2
@@ -50,13 +52,16 @@ def main() -> int:
         load.drive(node.url, bodies, 32, 3)
         before = load.drive(node.url, bodies, 32, 8).per_second
         memory = node.memory_mb()
-        got = offer(node.url, bodies, before * OVER, options.seconds)
+        got = offer(node.url, bodies, before * OVER, options.seconds, options.pause)
         grown = node.memory_mb() - memory
+        # All those connections are closed first.
+        node.settle()
         after = load.drive(node.url, bodies, 32, 8).per_second
     finally:
         node.stop()
     peak = max(before, after)
     print(f"\n| {model.title}, {OVER} times the peak for {options.seconds} s | |\n| --- | --- |")
+    print(f"| connections | {round(before * OVER * options.pause / 1000):,} |")
     print(f"| peak, before and after, answers/s | {before:.1f}, {after:.1f} |")
     print(f"| answers within the deadline of {DEADLINE_MS} ms, a second | {got.good:.1f} |")
     print(f"| of the peak (target: 0.90) | {got.good / peak:.2f} |")
@@ -67,16 +72,19 @@ def main() -> int:
     return 0
 
 
-def offer(url: str, bodies: load.Bodies, rate: float, seconds: int) -> Overloaded:
-    """Offers ``rate`` requests a second, each with a deadline of ``DEADLINE_MS``."""
-    # A connection that waits PAUSE_MS between requests offers about one a PAUSE_MS.
-    connections = max(1, round(rate * PAUSE_MS / 1000))
+def offer(
+    url: str, bodies: load.Bodies, rate: float, seconds: int, pause: int = PAUSE_MS
+) -> Overloaded:
+    """Offers ``rate`` requests a second, each with a deadline of ``DEADLINE_MS``, by connections
+    that rest for ``pause`` milliseconds between them."""
+    # Each offers about one in that time, as long as the answers come soon.
+    connections = max(1, round(rate * pause / 1000))
     done = subprocess.run(
         [
             *(load.find_wrk(), "--threads", "1", "--connections", str(connections)),
             *("--duration", f"{seconds}s", "--timeout", "30s"),
             *("--script", str(BENCH / "overload.lua"), url, "--"),
-            *(bodies.content_type, str(PAUSE_MS), str(DEADLINE_MS), *map(str, bodies.files)),
+            *(bodies.content_type, str(pause), str(DEADLINE_MS), *map(str, bodies.files)),
         ],
         capture_output=True,
         text=True,

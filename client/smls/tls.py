@@ -14,7 +14,7 @@ _LIBRARY = "OpenSSL"
 def left_out() -> Iterator[None]:
     """Here Twisted is imported as if pyOpenSSL were not installed, which treq brings along.
 
-    It would take 12 MB, and a quarter of the time in which ``smls-client`` starts. For a program's
+    It would take 12 MB, and a sixth of the time in which ``smls-client`` starts. For a program's
     own start alone: a process that has been through here speaks no TLS with Twisted. Whoever wants
     OpenSSL for itself, as a user's model may, imports it afterwards as usual.
     """
