@@ -37,6 +37,10 @@ SPREAD = 0.88
 are decoded beside them: the threads of an operator wait for the last one. InceptionV3's single-
 threaded runs lost nothing, two spread ones 0.12, and a lone one a quarter."""
 
+AHEAD = 1.1
+"""Who is so many times as good as all others is so in another turn as well, on a machine that was
+as fast for all of them."""
+
 AS_GOOD = 0.97
 """Within so much of the best throughput the arrangement with the faster single run is taken, and
 within so much of that the one with the better throughput: they are not known to differ."""
@@ -136,6 +140,15 @@ def best_of(measured: Iterable[Measured]) -> list[Measured]:
         }
         found[way] = Measured(*way, seconds, min(known.alone, each.alone))
     return list(found.values())
+
+
+def is_settled(measured: Iterable[Measured], yardsticks: Sequence[float]) -> bool:
+    """Whether measuring once more would choose no other arrangement: one is further ahead of all
+    others than the machine's pace explains. ``yardsticks`` are the seconds of one and the same
+    work, before and after each of them was measured."""
+    rates = sorted(each.served_per_second for each in measured)
+    margin = AHEAD * max(yardsticks) / min(yardsticks)
+    return bool(rates) and all(rates[-1] >= other * margin for other in rates[:-1])
 
 
 def choose(measured: Iterable[Measured], cores: int) -> Arrangement:

@@ -42,6 +42,9 @@ from smls_node.works import Classifier, Decoding
 PROOF_SECONDS = 180.0
 """A proof that takes longer is ended, and what was proven until then holds."""
 
+LARGE_BYTES = 2**22
+"""A graph that is larger is run in this process, which may as well import TensorFlow at once."""
+
 TRIAL_SECONDS = 150.0
 """What would take a proof beyond these is not tried; the rest is for importing TensorFlow, and for
 a trial that takes longer than those before it."""
@@ -265,7 +268,11 @@ def _found(
     if told is not None:
         return told
     if means.may_measure and not serving:
-        return tuning.arrangement_for(files, means.findings)
+        # What is no larger may turn out to be quick, and go to another process.
+        is_large = files.graph.stat().st_size > LARGE_BYTES
+        return tuning.arrangement_for(
+            files, means.findings, tensorflow.preload if is_large else lambda: None
+        )
     found = tuning.known(files, means.findings)
     if found is not None:
         return found

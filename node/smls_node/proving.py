@@ -57,7 +57,7 @@ def prove(
         by itself, so that there is nothing to accelerate.
     """
     end = seconds() + limit
-    found = tuning.arrangement_for(files, findings)
+    found = tuning.arrangement_for(files, findings, tensorflow.preload)
     session = tensorflow.load(files, operator_threads=found.operator_threads, runs=found.runs)
     task = image_task(session.signatures, files.mean, files.std)
     if task is None or task.pixels is None:

@@ -3,13 +3,15 @@
 
 TensorFlow's operator threads belong to the process, and its first session fixes them. So one
 short-lived child imports TensorFlow and forks for each number of them; a fork makes its session,
-measures, and is gone. They have several turns, for the machine may be faster now than in a second.
+measures, and is gone. Where that does not settle it, they have another turn: the machine may be
+faster now than in a second.
 ``python -m smls_node.tuning`` is that child.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import subprocess
@@ -36,6 +38,7 @@ from smls_node.arrangement import (
     best_of,
     candidates,
     choose,
+    is_settled,
     next_batch,
     workers_for,
 )
@@ -51,15 +54,21 @@ WINDOWS, WINDOW_SECONDS = 2, 0.1
 machine does can only make a run slower. A run that takes longer than all of them is made once."""
 
 TURNS, TURNS_SECONDS = 2, 14.0
-"""How often each candidate has its turn, where that takes no more than so long: a large network's
-runs are long enough to even out what else the machine does."""
+"""How often each candidate has its turn at most, where that takes no more than so long: a large
+network's runs are long enough to even out what else the machine does."""
+
+YARDSTICK = bytes(2**20)
+"""To hash it, on all cores, is work that takes as long as the machine is fast."""
 
 log = Logger()
 
 
-def arrangement_for(files: GraphFiles, folder: Path) -> Arrangement:
+def arrangement_for(
+    files: GraphFiles, folder: Path, meanwhile: Callable[[], object] = lambda: None
+) -> Arrangement:
     """The finding in ``folder`` for this graph on this machine; measured now if there is none.
 
+    What is to be done ``meanwhile`` is done while the process that measures imports TensorFlow.
     Where measuring fails, one single-threaded run a core, and a line in the log. Blocks, and
     waits for another process that is measuring.
     """
@@ -72,7 +81,7 @@ def arrangement_for(files: GraphFiles, folder: Path) -> Arrangement:
             known = _read(finding)
             if known is not None:
                 return known
-            found = choose(_measured_in_child(files), machine.cores())
+            found = choose(_measured_in_child(files, meanwhile), machine.cores())
             keep(found, finding)
             return found
     except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -96,24 +105,37 @@ def told(operator_threads: int, runs: int, cores: int) -> Arrangement:
     return Arrangement(operator_threads, runs, workers, why="as told")
 
 
-def _measured_in_child(files: GraphFiles) -> list[Measured]:
+def _measured_in_child(files: GraphFiles, meanwhile: Callable[[], object]) -> list[Measured]:
     settings = {**asdict(files), "graph": str(files.graph)}
-    child = subprocess.run(
+    child = subprocess.Popen(
         [sys.executable, "-m", "smls_node.tuning"],
-        input=json.dumps(settings),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=CHILD_SECONDS,
     )
-    lines = [line for line in child.stdout.splitlines() if line.startswith("{")]
-    if not lines:
-        raise ValueError(f"nothing was measured; {child.stderr.strip()[-500:]}")
-    return best_of(_measured_from(json.loads(line)) for line in lines)
+    with child:
+        try:
+            meanwhile()
+            # It measures nothing before it has them.
+            lines, told = child.communicate(json.dumps(settings), CHILD_SECONDS)
+        except BaseException:
+            child.kill()
+            raise
+    measured = _measured_from(lines)
+    if not measured:
+        raise ValueError(f"nothing was measured; {told.strip()[-500:]}")
+    return best_of(measured)
 
 
-def _measured_from(fields: dict[str, Any]) -> Measured:
-    seconds = {int(size): value for size, value in fields.pop("seconds").items()}
-    return Measured(seconds=seconds, **fields)
+def _measured_from(lines: str) -> list[Measured]:
+    measured = []
+    for line in lines.splitlines():
+        if line.startswith("{"):
+            fields = json.loads(line)
+            fields["seconds"] = {int(size): value for size, value in fields["seconds"].items()}
+            measured.append(Measured(**fields))
+    return measured
 
 
 def place_of(files: GraphFiles, folder: Path) -> Path:
@@ -138,21 +160,28 @@ def keep(found: Arrangement, finding: Path) -> None:
 def _child() -> None:
     """Measures the candidates in forks, and prints a line of JSON for each."""
     machine.end_with_parent()
+    tensorflow.preload()
     settings = json.loads(sys.stdin.read())
     device = Device(**settings["device"])
     # Neither mean nor std are fed here, and JSON has no tuples for them.
     fed = {"graph": Path(settings["graph"]), "device": device, "mean": 0.0, "std": 255.0}
     files = GraphFiles(**{**settings, **fed})
-    tensorflow.preload()
     # Asking for GPUs opens them, and an opened one does not survive a fork.
     gpus = int(_in_fork(lambda: str(tensorflow.accelerators())))
     begun = time.monotonic()
+    measured: list[Measured] = []
+    yardsticks = [_yardstick()]
     for turn in range(TURNS):
         # One after the other, and anew in each turn: side by side they would take the memory of
         # all of them, and of a GPU one may take all there is.
         for threads, ways in groupby(candidates(machine.cores(), gpus), itemgetter(0)):
             runs = [way[1] for way in ways]
-            print(_in_fork(partial(_measure, files, threads, runs)), flush=True)
+            lines = _in_fork(partial(_measure, files, threads, runs))
+            print(lines, flush=True)
+            measured += _measured_from(lines)
+            yardsticks.append(_yardstick())
+        if is_settled(best_of(measured), yardsticks):
+            break
         if (time.monotonic() - begun) * (turn + 2) / (turn + 1) > TURNS_SECONDS:
             break
 
@@ -201,6 +230,10 @@ def seconds_of(model: Runtime, size: int, callers: int) -> float:
     if size > 1:
         batch = {each: np.concatenate([array] * size) for each, array in model.example.items()}
     return _seconds(lambda: model.infer(batch, name, {}), callers)
+
+
+def _yardstick() -> float:
+    return _seconds(lambda: hashlib.sha256(YARDSTICK).digest(), machine.cores())
 
 
 def _first(model: Runtime) -> Signature:

@@ -373,7 +373,7 @@ def test_what_was_proven_holds_where_there_was_no_time_for_the_rest(
     pytest.importorskip("openvino")
     graph = Path(copy(embedded.GRAPH, tmp_path / "digits.pb"))
     files = GraphFiles(graph)
-    monkeypatch.setattr(tuning, "arrangement_for", lambda files, findings: FOUND)
+    monkeypatch.setattr(tuning, "arrangement_for", lambda *given: FOUND)
     within = {"f32": 0.001, "bf16": 0.05}
     # Each look at the clock is a second: the session takes six, and each trial one.
     for limit, tried in ((0.0, 0), (10.0, 2), (1000.0, 4)):

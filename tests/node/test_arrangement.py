@@ -11,6 +11,7 @@ from smls_node.arrangement import (
     best_of,
     candidates,
     choose,
+    is_settled,
     next_batch,
     workers_for,
 )
@@ -124,3 +125,40 @@ def test_batches_grow_no_further_than_was_seen_to_pay(
 )
 def test_the_next_batch_to_try_is_one_that_may_win(tried: dict[int, float], size: int) -> None:
     assert next_batch(tried) == size
+
+
+RATES = st.lists(st.floats(1, 1e5), min_size=1, max_size=4)
+
+
+@given(RATES, st.lists(st.floats(1e-4, 1e-2), min_size=1, max_size=5))
+def test_what_is_settled_is_so_however_the_machines_pace_was_shared_out(
+    rates: list[float], yardsticks: list[float]
+) -> None:
+    """Whoever was measured while it was fast, and whoever while it was slow."""
+    measured = [Measured(1, runs, {1: runs / rate}, 0.01) for runs, rate in enumerate(rates, 1)]
+    if not is_settled(measured, yardsticks):
+        return
+    best = max(measured, key=lambda each: each.images_per_second)
+    pace = max(yardsticks) / min(yardsticks)
+    for each in measured:
+        if each is not best:
+            assert best.images_per_second / pace > each.images_per_second
+
+
+@pytest.mark.parametrize(
+    ("rates", "yardsticks", "settled"),
+    [
+        ((300.0, 250.0), (1.0, 1.0, 1.05), True),
+        # As far ahead, but the machine was slow for one of them.
+        ((300.0, 250.0), (1.0, 1.2, 1.0), False),
+        ((300.0, 200.0), (1.0, 1.2, 1.0), True),
+        ((300.0, 280.0), (1.0, 1.0, 1.0), False),
+        ((300.0,), (1.0, 3.0), True),
+        ((), (1.0, 1.0), False),
+    ],
+)
+def test_another_turn_is_for_what_the_first_left_open(
+    rates: tuple[float, ...], yardsticks: tuple[float, ...], settled: bool
+) -> None:
+    measured = [Measured(1, runs, {1: runs / rate}, 0.01) for runs, rate in enumerate(rates, 1)]
+    assert is_settled(measured, yardsticks) == settled

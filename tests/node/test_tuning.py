@@ -32,13 +32,26 @@ def test_a_damaged_finding_is_made_anew_once_and_kept(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     kept = tuning.place_of(FILES, tmp_path)
     kept.write_text("{}")
-    found = tuning.arrangement_for(FILES, tmp_path)
+    done = []
+    found = tuning.arrangement_for(FILES, tmp_path, lambda: done.append("meanwhile"))
     assert found.why.startswith("measured")
     assert [size for size, _ in found.anchors] == [1, 8, 32]
     assert list(tmp_path.glob("*.json")) == [kept]
     written = kept.stat().st_mtime_ns
-    assert tuning.arrangement_for(FILES, tmp_path) == found
+    assert tuning.arrangement_for(FILES, tmp_path, lambda: done.append("again")) == found
+    assert done == ["meanwhile"]
     assert kept.stat().st_mtime_ns == written
+
+
+def test_what_fails_meanwhile_ends_the_measuring(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise ImportError("no library")
+
+    before = _children()
+    with pytest.raises(ImportError, match="no library"):
+        tuning.arrangement_for(FILES, tmp_path, fail)
+    assert _children() == before
+    assert not list(tmp_path.glob("*.json"))
 
 
 def test_what_cannot_be_measured_runs_as_most_models_do(tmp_path: Path) -> None:
@@ -53,3 +66,9 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = tuning.arrangement_for(FILES, tmp_path / "file" / "folder")
     assert found.why == "not measured"
+
+
+def _children() -> set[str]:
+    """The processes that this one has started and that are not gone."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {each for task in tasks for each in task.read_text().split()}
