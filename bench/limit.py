@@ -5,9 +5,9 @@ A child process holds the graph in one session and runs plain loops on it, as to
 decode only, infer only, or both in the same threads. TensorFlow's operator threads belong to the
 process, so each candidate for them is a child of its own; callers and batch vary within it.
 
-Those children run the graph with its convolutions in one piece, as the node does, or the limit
-would be below what it limits. One more runs it as it is: the bare loop that anyone would write,
-whose start, memory and speed are told beside.
+Those children run the graph with its convolutions in one piece, and resize as the node does, or the
+limit would be below what it limits. One more runs the graph as it is, and resizes with Pillow: the
+plain loop that anyone would write, whose start, memory and speed are told beside.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from bench.places import LOGS, ROOT
 FULL, DRAFT, SCALED = "Pillow", "Pillow draft", "simplejpeg scaled"
 """Decoders: every pixel; JPEG's own scaling (DCT) in Pillow; the same in simplejpeg."""
 
+OURS = "simplejpeg scaled, resized as the node does"
+"""The quickest decoder that is known."""
+
 
 @dataclass(frozen=True)
 class Arrangement:
@@ -48,10 +51,12 @@ class Arrangement:
 
 @dataclass
 class Found:
-    """What ``search`` found: the cells, best first, the fastest decoder, the children."""
+    """What ``search`` found: the cells, best first, the fastest decoder, the children; ``plain`` is
+    the fastest decoder that has nothing of the node's."""
 
     cells: list[dict[str, Any]]
     decoder: str
+    plain: str
     children: dict[int, Limit]
     """By ``intra_op``."""
     bare: Limit
@@ -170,7 +175,9 @@ def search(model: Model, seconds: float) -> Found:
         decoder: children[1].run("decode", seconds / 2, decoder=decoder)["p50"]
         for decoder in children[1].decoders()
     }
-    decoder = min(costs, key=lambda name: costs[name])
+    decoder, plain = (
+        min(names, key=lambda name: costs[name]) for names in (costs, costs.keys() - {OURS})
+    )
     cells = []
     for each in tried:
         child = children[each.intra_op]
@@ -178,7 +185,7 @@ def search(model: Model, seconds: float) -> Found:
         run = child.run("both", seconds, each.callers, each.batch, decoder)
         cells.append({**asdict(each), "per_second": run["per_second"]})
     cells.sort(key=lambda cell: -cell["per_second"])
-    return Found(cells, decoder, children, Limit(model, cells[0]["intra_op"]))
+    return Found(cells, decoder, plain, children, Limit(model, cells[0]["intra_op"]))
 
 
 # Below is what runs in the child.
@@ -193,6 +200,9 @@ def _decoders(side: int) -> dict[str, Callable[[bytes], Any]]:
     def pixels(image: Any) -> Any:
         sized = image.resize((side, side), Image.Resampling.BILINEAR)
         return np.asarray(sized, np.float32) * scale
+
+    def jpeg(data: bytes) -> Any:
+        return simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side, min_factor=1)
 
     def full(data: bytes) -> Any:
         return pixels(Image.open(io.BytesIO(data)).convert("RGB"))
@@ -209,10 +219,14 @@ def _decoders(side: int) -> dict[str, Callable[[bytes], Any]]:
         return found
 
     def scaled(data: bytes) -> Any:
-        decoded = simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side, min_factor=1)
-        return pixels(Image.fromarray(decoded))
+        return pixels(Image.fromarray(jpeg(data)))
 
-    found[SCALED] = scaled
+    def ours(data: bytes) -> Any:
+        from smls_node.resizing import resized  # Here, for the plain loop starts without it.
+
+        return resized(jpeg(data), side, side).astype(np.float32) * scale
+
+    found[SCALED], found[OURS] = scaled, ours
     return found
 
 
@@ -228,7 +242,7 @@ def _graph(definition: Any) -> Any:
 def _folded(graph: Any, model: Model, config: Any) -> Any:
     import tensorflow as tf
 
-    from smls_node.runtimes import folding  # Here, for the bare loop starts without it.
+    from smls_node.runtimes import folding  # Here, for the plain loop starts without it.
 
     def values(tensors: list[Any]) -> list[Any]:
         with tf.compat.v1.Session(graph=graph, config=config) as session:

@@ -114,6 +114,7 @@ def _measure(
             "cells": found.cells,
             "cores": processes.cores(),
             "decoder": found.decoder,
+            "plain": found.plain,
             "best": asdict(found.best()),
             "start_seconds": found.bare.start_seconds,
             "rounds": [],
@@ -347,7 +348,7 @@ def _limit_round(found: limit.Found, model: Model, seconds: float) -> dict[str, 
         child = found.children[each.intra_op]
         return child.run(what, seconds * part, each.callers, each.batch, decoder)
 
-    bare = found.bare.run("both", seconds * 0.5, best.callers, best.batch, decoder)
+    bare = found.bare.run("both", seconds * 0.5, best.callers, best.batch, found.plain)
     alone = {intra_op: Arrangement(intra_op, 1, 1) for intra_op in found.children}
     single = {intra_op: ask("both", each, 0.3) for intra_op, each in alone.items()}
     figures: dict[str, Any] = {

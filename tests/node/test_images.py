@@ -85,6 +85,20 @@ def test_exif_orientation_is_honoured() -> None:
     assert upright.convert("L").getpixel((0, 0)) > 200
 
 
+@pytest.mark.parametrize(
+    "before", [b"", b"\xff\xe2\xff\xff" + bytes(0xFFFD), b"\xff\xfe\0\x02" * 100, b"\xff\xff"]
+)
+def test_exif_is_found_wherever_it_stands(before: bytes) -> None:
+    """Behind a colour profile, a hundred comments, and bytes that only fill."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    data = saved(gradient(), "JPEG", exif=exif)
+    place = data.index(b"\xff\xe1")
+    turned = decode(data[:place] + before + data[place:], UNIT, 10_000)
+    assert turned[:, 0].mean() > 0.8
+    assert turned[:, -1].mean() < 0.2
+
+
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("exact", [False, True])
 def test_each_channel_has_its_own_mean_and_std(layout: str, exact: bool) -> None:
