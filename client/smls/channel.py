@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""An HTTP/1.1 connection that gives nobody more than a share.
+"""An HTTP/1.1 connection that gives nobody more than a share, and takes a body in few parts.
 
 It is served one request a turn of the reactor, and none while its client leaves answers unread. A
 client that closes its sending side has hung up: this cannot be told from leaving.
 
-Twisted's channel has neither, and no way to add it but its own private attributes.
+While a body is awaited, the kernel keeps what comes until all of it is there, or a good part: each
+packet would wake the reactor otherwise, and its caches are cold where models run beside it.
+
+Twisted's channel has none of these, and no way to add them but its own private attributes.
 """
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall
@@ -24,6 +28,16 @@ if TYPE_CHECKING:
     from smls.site import LimitedSite
 
 
+FEW_BYTES = 1 << 13
+"""What is missing of a body is awaited as a whole where it is more than this."""
+
+PART_BYTES = 1 << 18
+"""So much of a body is awaited at a time: most photos as a whole."""
+
+READ_BYTES = 1 << 16
+"""So much is read at a time of anything else, as is usual for Twisted."""
+
+
 class LimitedChannel(HTTPChannel):
     """An HTTP/1.1 connection of a ``LimitedSite``, which knows it while it is open."""
 
@@ -32,6 +46,7 @@ class LimitedChannel(HTTPChannel):
     _secure = False
     _host: IAddress | None = None
     _turn: IDelayedCall | None = None
+    _awaited: int = 1
 
     def connectionMade(self) -> None:
         self.site.channels.add(self)
@@ -53,6 +68,18 @@ class LimitedChannel(HTTPChannel):
             LineReceiver.dataReceived(self, data)
         else:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
+        self._await(self.requests[-1].missing if self.requests else 0)
+
+    def _await(self, missing: int) -> None:
+        """Has the reactor woken when so many bytes are there, or ``PART_BYTES`` of them, or the
+        client has hung up."""
+        size = min(missing, PART_BYTES) if missing > FEW_BYTES else 1
+        transport: Any = self.transport
+        connection = getattr(transport, "socket", None)
+        if size != self._awaited and connection is not None:
+            self._awaited = size
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            transport.bufferSize = max(size, READ_BYTES)
 
     def requestDone(self, request: Request) -> None:
         """The answer to ``request`` is written."""

@@ -50,6 +50,7 @@ class LimitedRequest(Request):
     """A request whose refusal needs no body, and whose body stays within a bound.
 
     ``started`` is when its headers were there, ``read_seconds`` how long its body then took.
+    ``received`` bytes of its body are there, as it was sent, and ``missing`` are known to come.
     ``answering`` is cancelled where the client leaves.
     """
 
@@ -58,6 +59,7 @@ class LimitedRequest(Request):
     started: float = 0.0
     read_seconds: float = 0.0
     received: int = 0
+    missing: int = 0
     answering: Deferred[None] | None = None
     _head: Head
     _refused: bool = False
@@ -72,6 +74,7 @@ class LimitedRequest(Request):
     def gotLength(self, length: int | None) -> None:
         super().gotLength(length)  # type: ignore[no-untyped-call]
         self.started = self.site.clock.seconds()
+        self.missing = length or 0
         # Before the body is there, Twisted keeps the request line on the channel alone.
         self.channel._path = origin_form(self.channel._path)
         head = Head.of(self.channel._command, self.channel._path, self.requestHeaders, length)
@@ -88,9 +91,10 @@ class LimitedRequest(Request):
             self.site.in_flight.add(self)
 
     def handleContentChunk(self, data: bytes) -> None:
+        self.received += len(data)
+        self.missing = max(0, self.missing - len(data))
         if self._refused:
             return
-        self.received += len(data)
         if self.received > self.site.max_body:
             self._refuse(self.site.too_large())
             return
