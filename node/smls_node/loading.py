@@ -269,10 +269,9 @@ def _found(
         return told
     if means.may_measure and not serving:
         # What is no larger may turn out to be quick, and go to another process.
-        is_large = files.graph.stat().st_size > LARGE_BYTES
-        return tuning.arrangement_for(
-            files, means.findings, tensorflow.preload if is_large else lambda: None
-        )
+        if files.graph.stat().st_size > LARGE_BYTES:
+            return tuning.arrangement_for(files, means.findings, tensorflow.preload)
+        return tuning.arrangement_for(files, means.findings)
     found = tuning.known(files, means.findings)
     if found is not None:
         return found
