@@ -92,7 +92,13 @@ class Workers(ABC):
 
     @abstractmethod
     def _wake(self, count: int) -> None:
-        """Tells them that ``count`` requests have come."""
+        """Tells them that ``count`` requests have come into the queue, or none of those that
+        arrived."""
+
+    @property
+    def _is_drained(self) -> bool:
+        """Whether nothing waits, nor will when this turn of the reactor is over."""
+        return not self._arrived and not self.batcher.waiting
 
     @property
     def behind(self) -> int:
@@ -133,8 +139,8 @@ class Workers(ABC):
             return deepcopy(self.counts)
 
     def _queue(self) -> None:
-        arrived, self._arrived = self._arrived, []
         with self._lock:
+            arrived, self._arrived = self._arrived, []
             now = self._seconds()
             for each in arrived:
                 each.job.result = self._add(each, now)

@@ -71,6 +71,8 @@ class WorkersApart(Workers):
         finally:
             self._is_going = False
         self._wait()
+        with self._done:
+            self._done.notify_all()
 
     async def _run(self, batch: Batch) -> None:
         begun = self._seconds()
@@ -80,8 +82,6 @@ class WorkersApart(Workers):
         # The process is not to wait while HTTP's answers are written.
         self._go_on()
         tell(jobs)
-        with self._done:
-            self._done.notify_all()
 
     def _wait(self) -> None:
         """Comes again when the next batch is ready by itself."""
@@ -91,4 +91,4 @@ class WorkersApart(Workers):
         self._later = None if delay is None else self._reactor.callLater(delay, self._go_on)
 
     def _is_idle(self) -> bool:
-        return not self.batcher.waiting and not self.batcher.running
+        return self._is_drained and not self.batcher.running

@@ -72,14 +72,15 @@ class WorkerThreads(Workers):
 
     def _wake(self, count: int) -> None:
         with self._ready:
-            self._ready.notify(count)
+            # Who is stopping waits for what arrives, and is done when there is no more.
+            self._ready.notify(len(self._threads) if self._stopping else count)
 
     def _work(self) -> None:
         while True:
             with self._ready:
                 batch = self._next()
                 while batch is None:
-                    if self._stopping and not self.batcher.waiting:
+                    if self._stopping and self._is_drained:
                         return
                     self._ready.wait(self._delay())
                     batch = self._next()

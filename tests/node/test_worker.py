@@ -233,3 +233,31 @@ def test_who_is_stopped_does_first_what_is_queued() -> None:
     go.set()
     assert workers.stop(SAFE_SECONDS)
     assert sorted(job.result for job in done) == [0, 2, 4, 6, 8]
+
+
+def test_who_is_stopped_waits_for_what_comes_in_this_turn_of_the_reactor() -> None:
+    turns, done = Clock(), Queue[Job]()
+    turns.callFromThread = lambda call, *given: call(*given)
+    batcher = Batcher(Limits(max_queue_size=1), BatchTime(), 3)
+    workers = WorkerThreads(batcher, Executor(Model(), 3), lambda: 0.0, turns)
+    workers.start()
+    submit(workers, done, 4, 5)
+    assert not workers.stop(0.01)
+    turns.advance(0)
+    assert workers.stop(SAFE_SECONDS)
+    results = [done.get(timeout=SAFE_SECONDS).result for _ in range(2)]
+    assert [type(each) for each in results if each != 8] == [Overloaded]
+
+
+def test_who_is_stopped_waits_no_longer_where_nothing_of_that_is_queued() -> None:
+    turns, done = Clock(), Queue[Job]()
+    batcher = Batcher(Limits(), BatchTime(), 3)
+    workers = WorkerThreads(batcher, Executor(Model(), 3), lambda: 0.0, turns)
+    workers.start()
+    job = Job(Double(1), done.put)
+    workers.submit(job, deadline=1.0, priority=5, size_bytes=1)
+    assert not workers.stop(0.01)
+    workers.cancel(job)
+    turns.advance(0)
+    assert workers.stop(SAFE_SECONDS)
+    assert done.empty()

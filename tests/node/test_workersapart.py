@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
-from smls.errors import DeadlineExceeded, NodeFault
+from smls.errors import DeadlineExceeded, NodeFault, Overloaded
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.executing import Begin, Executed
@@ -170,3 +170,31 @@ def test_who_stops_waits_for_what_is_queued() -> None:
     bench.end()
     waiting.join()
     assert stopped == [True]
+
+
+def test_who_stops_waits_for_what_comes_in_this_turn_of_the_reactor() -> None:
+    bench = Bench(Limits(max_queue_size=1))
+    bench.submit(1, 2)
+    assert not bench.workers.stop(0.01)
+    stopped: list[bool] = []
+    waiting = threading.Thread(target=lambda: stopped.append(bench.workers.stop(30)))
+    waiting.start()
+    bench.turn()
+    bench.end()
+    waiting.join()
+    assert stopped == [True]
+    assert [type(each) for each in bench.results] == [Overloaded, int]
+
+
+def test_who_stops_waits_no_longer_where_who_came_in_this_turn_has_left() -> None:
+    bench = Bench()
+    job = Job(1, bench.done.append)
+    bench.workers.submit(job, deadline=1.0, priority=5, size_bytes=1)
+    stopped: list[bool] = []
+    waiting = threading.Thread(target=lambda: stopped.append(bench.workers.stop(30)))
+    waiting.start()
+    bench.workers.cancel(job)
+    bench.turn()
+    waiting.join()
+    assert stopped == [True]
+    assert not bench.done
