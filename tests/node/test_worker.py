@@ -22,6 +22,7 @@ from smls_node.settings import Limits
 from smls_node.worker import Job, Workers
 from smls_node.workerthreads import WorkerThreads
 from tests.node.turns import AtOnce
+from tests.processes import until
 
 SAFE_SECONDS = 30.0
 
@@ -261,3 +262,36 @@ def test_who_is_stopped_waits_no_longer_where_nothing_of_that_is_queued() -> Non
     turns.advance(0)
     assert workers.stop(SAFE_SECONDS)
     assert done.empty()
+
+
+def test_of_the_idle_threads_the_one_that_ran_last_is_woken() -> None:
+    ran: list[str] = []
+
+    def infer(inputs: Sequence[int]) -> list[int]:
+        ran.append(threading.current_thread().name)
+        return [2 * value for value in inputs]
+
+    workers, done = threaded(infer, workers=3, runs=3)
+    workers.start()
+    for value in range(6):
+        until(lambda: len(workers._idle) == 3)
+        submit(workers, done, value)
+        assert done.get(timeout=SAFE_SECONDS).result == 2 * value
+    assert len(set(ran)) == 1
+    assert workers.stop(SAFE_SECONDS)
+
+
+def test_whoever_is_idle_is_woken_where_more_come() -> None:
+    together = threading.Barrier(3)
+
+    def infer(inputs: Sequence[int]) -> list[int]:
+        together.wait(SAFE_SECONDS)
+        return [2 * value for value in inputs]
+
+    workers, done = threaded(infer, workers=3, runs=3)
+    workers.start()
+    for _ in range(20):
+        until(lambda: len(workers._idle) == 3)
+        submit(workers, done, 1, 2, 3)
+        assert sorted(done.get(timeout=SAFE_SECONDS).result for _ in range(3)) == [2, 4, 6]
+    assert workers.stop(SAFE_SECONDS)
