@@ -18,8 +18,8 @@ from attrs import frozen
 from smls.errors import BadRequest, ModelUnusable
 from smls.tensors import Tensors, TensorSpec, datatype_of
 from smls_node.runtimes.opening import Draft, Output, opened
+from smls_node.runtimes.session import SessionCall
 from smls_node.runtimes.tensorflow import (
-    callable_of,
     close,
     configuration,
     placed,
@@ -185,7 +185,7 @@ def _call(session: Any, definition: Any) -> _Call:
     outputs = {name: info.name for name, info in sorted(definition.outputs.items())}
     # A tensor may be fetched once, and two outputs may be one.
     fetched = list(dict.fromkeys(outputs.values()))
-    run = callable_of(session, list(inputs.values()), fetched)
+    run = SessionCall(session, list(inputs.values()), fetched)
     if len(fetched) < len(outputs):
         places = [fetched.index(tensor) for tensor in outputs.values()]
         return _Call(tuple(inputs), tuple(outputs), lambda *given: _picked(run(*given), places))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from smls.errors import BrokenImage, ModelUnusable
 from smls.tensors import Tensors, TensorSpec, datatype_of
 from smls_node import machine
 from smls_node.runtimes import GraphFiles, folding
+from smls_node.runtimes.session import SessionCall
 from smls_node.settings import Device
 from smls_node.signature import DEFAULT, Signature, zeros
 
@@ -153,7 +154,7 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
         graph = _graph(faster, files.device)
         source, target = map(graph.get_tensor_by_name, names)
     session = tf.compat.v1.Session(graph=graph, config=config)
-    call = callable_of(session, [source.name], [target.name])
+    call = SessionCall(session, [source.name], [target.name])
 
     def run(value: Any) -> Any:
         return call(value)[0]
@@ -171,6 +172,7 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
             "name another with --output-layer"
         )
     answer = (-1 if batches else first.shape[0], *first.shape[1:])
+    call.spread_if_quicker(example)
     gives = TensorSpec(target.op.name, datatype_of(first.dtype), answer)
     signature = Signature((spec,), (gives,), batches)
     return TensorFlowGraph(session, run, signature, {spec.name: example})
@@ -203,28 +205,6 @@ def _folded(graph: Any, config: Any, keep: tuple[str, str]) -> Any:
     if faster is not None:
         _give_back(graph)
     return faster
-
-
-def callable_of(
-    session: Any, sources: Sequence[str], targets: Sequence[str]
-) -> Callable[..., list[Any]]:
-    """Runs the session from ``sources`` to ``targets`` with everything looked up beforehand.
-
-    ``make_callable`` does that only for callables that are fed nothing; fed ones go through
-    ``Session.run`` each time. What it is made of takes feeds too, as Keras uses it.
-
-    Operators run in the caller's thread. TensorFlow's threads between operators belong to the
-    process: a model that hangs would hold them, and with them every other model. Without the hop
-    a tiny network answers in two thirds of the time, too.
-    """
-    from tensorflow.core.protobuf.config_pb2 import CallableOptions
-
-    options = CallableOptions()
-    options.feed.extend(sources)
-    options.fetch.extend(targets)
-    options.run_options.inter_op_thread_pool = -1
-    call: Callable[..., list[Any]] = session._make_callable_from_options(options)
-    return call
 
 
 def _input(graph: Any, files: GraphFiles) -> Any:
