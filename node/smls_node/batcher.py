@@ -34,10 +34,11 @@ from smls_node.settings import Limits
 OVERHEAD = 0.05
 """A batch grows until its fixed cost is this part of its time; more wins next to nothing."""
 
-PAIR, PAIR_SECONDS = 2, 0.05
+PAIR, PAIR_SECONDS = 2, 0.5
 """Two rows that take no longer than that are worth a batch although runs alone do not show it:
 decoding, between two runs, puts the network out of the caches, and the second row finds it there
-again. Three and four win no more and take more memory."""
+again. Three and more win no more and take more memory. Who waits for the other row of a slower
+one would notice."""
 
 LEFT_BEHIND = 64
 """Cancelled entries that a heap may hold beyond as many as wait in it. With more it is built
