@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from smls_node import loading
 from smls_node.catalogue import Model
 from smls_node.factory import OBJECTS
+from smls_node.means import Means
 from smls_node.nodesettings import NodeSettings
 from smls_node.pools import Pools
 from smls_node.serving import Phase, Serving
@@ -31,7 +32,7 @@ class Loader:
         self._reactor = reactor
         self._serving = serving
         self._pools = Pools()
-        self._means = loading.Means(
+        self._means = Means(
             settings.findings,
             self._pools,
             serving.seconds,

@@ -4,75 +4,42 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Hashable, Sequence
-from pathlib import Path
+from collections.abc import Hashable, Sequence
 from typing import Any
 
-from attrs import evolve, field, frozen
-from twisted.logger import Logger
+from attrs import evolve, frozen
 
-from smls.errors import ModelUnusable, SmlsError
-from smls_node import acceleration, embedded, formats, machine, tuning
-from smls_node.acceleration import Proof, Trial
+from smls.errors import ModelUnusable
+from smls_node import embedded, formats, machine, tuning
+from smls_node.accelerating import accelerated
 from smls_node.arrangement import Arrangement
 from smls_node.batcher import Batcher
 from smls_node.batchtime import BatchTime
 from smls_node.catalogue import Model
 from smls_node.executing import Plan
 from smls_node.executingapart import ExecutorApart
-from smls_node.factory import Factory, stamp
+from smls_node.factory import stamp
 from smls_node.formats import GRAPH, PYTHON, format_of, located
 from smls_node.labels import read_labels
+from smls_node.means import Means
 from smls_node.modelfile import counts
-from smls_node.pools import Beside, Pools
-from smls_node.runtimes import GraphFiles, Runtime, openvino, tensorflow
+from smls_node.pools import Beside
+from smls_node.runtimes import GraphFiles, Runtime, tensorflow
 from smls_node.runtimes.apart import RuntimeApart
-from smls_node.settings import SOFTMAX, Channels, Limits, ModelSettings
+from smls_node.settings import SOFTMAX, Limits, ModelSettings
 from smls_node.tables import table_task
 from smls_node.tasks import ImageTask, image_task
 from smls_node.texts import text_task
 from smls_node.worker import Workers
 from smls_node.workersapart import WorkersApart
 from smls_node.workerthreads import WorkerThreads
-from smls_node.works import Classifier, Decoding
-
-PROOF_SECONDS = 180.0
-"""A proof that takes longer is ended, and what was proven until then holds."""
+from smls_node.works import Classifier
 
 LARGE_BYTES = 2**22
 """A graph that is larger is run in this process, which may as well import TensorFlow at once."""
 
-TRIAL_SECONDS = 150.0
-"""What would take a proof beyond these is not tried; the rest is for importing TensorFlow, and for
-a trial that takes longer than those before it."""
-
-log = Logger()
-
 EMBEDDED = ModelSettings(embedded.GRAPH, embedded.LABELS, name="digits")
 """What is served where no model is named."""
-
-
-@frozen
-class Means:
-    """What loading needs besides the model: where findings are kept, the processes that there are
-    for TensorFlow, and what workers are made of (``Workers``), whose ``reactor`` it is: who starts
-    none needs none. ``accelerate`` says which engine is to be tried: ``auto``, one's name, or
-    ``off``. ``factory`` keeps what is loaded. Where nothing ``may_measure``, models are run as most
-    run best. ``beside_http`` says that this process speaks HTTP besides, and leaves quick models to
-    another one."""
-
-    findings: Path
-    pools: Pools
-    seconds: Callable[[], float]
-    reactor: Any = None
-    accelerate: str = "off"
-    factory: Factory = field(factory=Factory)
-    may_measure: bool = True
-    decoding: Decoding = field(factory=Decoding)
-    beside_http: bool = False
 
 
 @frozen
@@ -221,9 +188,9 @@ def _graph(
     settings: ModelSettings, means: Means, beside: Beside | None, served: Model | None
 ) -> tuple[Runtime, Arrangement]:
     files = files_of(settings)
-    accelerated = _accelerated(files, means, beside)
-    if accelerated is not None:
-        return accelerated
+    faster = accelerated(files, means, beside)
+    if faster is not None:
+        return faster
     found = _found(files, settings, means, beside is not None, served)
     threads, runs = found.operator_threads, found.runs
     if beside is not None:
@@ -286,92 +253,6 @@ def _told(settings: ModelSettings) -> Arrangement | None:
     if settings.operator_threads is None or settings.runs is None:
         return None
     return tuning.told(settings.operator_threads, settings.runs, machine.cores())
-
-
-def _accelerated(
-    files: GraphFiles, means: Means, beside: Beside | None
-) -> tuple[Runtime, Arrangement] | None:
-    """The graph in OpenVINO, where it is asked for, proven the same, and faster."""
-    if means.accelerate == "off":
-        return None
-    try:
-        if beside is None and files.graph.stat().st_size > machine.HASHED_BYTES:
-            # Meanwhile the graph is hashed and what was kept is read, which hold no lock of
-            # Python's. A small one is hashed at once, and may go to another process.
-            threading.Thread(target=openvino.preload).start()
-        proof = acceleration.read(files, means.findings)
-        if proof is None:
-            if beside is not None:
-                log.info("{graph} stays in TensorFlow, unproven", graph=str(files.graph))
-                return None
-            proof = _proof(files, means)
-        for trial in proof.ranked(None if means.accelerate == "auto" else means.accelerate):
-            if trial.engine == acceleration.SESSION:
-                break
-            try:
-                return _tried(files, means, beside, proof, trial)
-            except ModelUnusable as error:
-                log.warn("not run as {trial}: {error}", trial=trial.name, error=str(error))
-        log.info("{graph} stays in TensorFlow, {why}", graph=str(files.graph), why=proof.why())
-    except (SmlsError, ImportError, OSError, subprocess.SubprocessError) as error:
-        log.warn("{graph} is not accelerated: {error}", graph=str(files.graph), error=str(error))
-    return None
-
-
-def _tried(
-    files: GraphFiles, means: Means, beside: Beside | None, proof: Proof, trial: Trial
-) -> tuple[Runtime, Arrangement]:
-    """The graph in OpenVINO as it was tried.
-
-    :raises ModelUnusable: where it cannot be run so any more.
-    """
-    how = {
-        **trial.how,
-        "kept": acceleration.compiled(files, means.findings, proof.key),
-        "quantized": acceleration.quantized(files, means.findings, proof.key),
-    }
-    arrangement = trial.arrangement(f"{trial.name}, {proof.why()}")
-    if beside is not None:
-        return beside.load("", openvino.load, files, **how), arrangement
-    if means.beside_http and arrangement.is_quick:
-        return means.pools.quick(0).load(openvino.load, files, **how), arrangement
-    return openvino.load(files, **how), arrangement
-
-
-def _proof(files: GraphFiles, means: Means) -> Proof:
-    """A proof on made-up images, made in a child: this process stays free of TensorFlow."""
-    given = {
-        "--input-layer": files.input_layer,
-        "--output-layer": files.output_layer,
-        "--input-mean": _between_commas(files.mean),
-        "--input-std": _between_commas(files.std),
-        "--input-height": files.height,
-        "--input-width": files.width,
-        "--findings": means.findings,
-        "--limit": TRIAL_SECONDS,
-    }
-    options = [f"{name}={value}" for name, value in given.items() if value is not None]
-    # It has its own time, and the proof needs what it finds.
-    tuning.arrangement_for(files, means.findings)
-    try:
-        child = subprocess.run(
-            [sys.executable, "-m", "smls_node.commands.accelerate", str(files.graph), *options],
-            capture_output=True,
-            text=True,
-            timeout=PROOF_SECONDS,
-        )
-        lines = child.stderr.strip().splitlines()
-        problem = lines[-1] if lines else f"no proof was made ({child.returncode})"
-    except subprocess.TimeoutExpired as error:
-        problem = f"the proof took more than {error.timeout:g} s"
-    proof = acceleration.read(files, means.findings)
-    if proof is None:
-        raise ModelUnusable(problem)
-    return proof
-
-
-def _between_commas(numbers: Channels) -> str:
-    return ",".join(map(repr, numbers if isinstance(numbers, tuple) else (numbers,)))
 
 
 def check_distinct(models: Sequence[ModelSettings]) -> None:

@@ -29,6 +29,7 @@ from smls.tensors import Tensors, TensorSpec
 from smls_node import loading, repository
 from smls_node.catalogue import Model
 from smls_node.factory import OBJECTS
+from smls_node.means import Means
 from smls_node.pools import Pools
 from smls_node.pymodel.kinds import as_bytes, is_frame, natural
 from smls_node.repository import Seen, Source
@@ -233,8 +234,8 @@ def _why(seen: Seen, notes: tuple[str, ...]) -> str:
     return f" ({said})" if said else ""
 
 
-def _means() -> loading.Means:
-    return loading.Means(
+def _means() -> Means:
+    return Means(
         cache_folder() / "findings",
         _POOLS,
         time.monotonic,

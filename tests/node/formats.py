@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from smls.tensors import Tensors
 from smls_node.catalogue import Model
-from smls_node.loading import Means, load
+from smls_node.loading import load
+from smls_node.means import Means
 from smls_node.pools import Beside, Pools
 from smls_node.runtimes import Runtime
 from smls_node.settings import ModelSettings

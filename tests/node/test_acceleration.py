@@ -25,7 +25,8 @@ from smls_node.acceleration import Proof, Trial
 from smls_node.arrangement import Arrangement
 from smls_node.factory import Factory
 from smls_node.kept import Kept
-from smls_node.loading import Means, load
+from smls_node.loading import load
+from smls_node.means import Means
 from smls_node.pools import Pools
 from smls_node.runtimes import GraphFiles, openvino, quantizing
 from smls_node.settings import ModelSettings

@@ -21,6 +21,7 @@ from smls.errors import BadRequest, DeadlineExceeded, ModelUnusable, NodeFault, 
 from smls.tensors import Tensors
 from smls_node import loading, repository
 from smls_node.catalogue import Catalogue, Model
+from smls_node.means import Means
 from smls_node.pools import Pools
 from smls_node.pymodel.kinds import as_bytes
 from smls_node.repository import Source
@@ -64,7 +65,7 @@ class Folder:
         def seconds() -> float:
             return self.now + next(ticks) / 1000
 
-        self.means = loading.Means(path / "findings", Pools(), seconds, AtOnce())
+        self.means = Means(path / "findings", Pools(), seconds, AtOnce())
         self.serving = Serving(Catalogue(), seconds)
         self.serving.phase = Phase.READY
 

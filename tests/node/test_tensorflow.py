@@ -18,7 +18,8 @@ from PIL import Image
 from smls.errors import BrokenImage, ModelUnusable
 from smls_node.images import PixelSpec
 from smls_node.joining import Runner
-from smls_node.loading import Means, check_distinct, load
+from smls_node.loading import check_distinct, load
+from smls_node.means import Means
 from smls_node.pools import Pools
 from smls_node.runtimes import GraphFiles, Runtime
 from smls_node.runtimes.tensorflow import load as load_graph
