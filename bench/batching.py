@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """``python -m bench.batching``: the node that is told nothing, beside the best static setting.
 
-Each static setting says how many operator threads and runs, the largest batch, and how long a
-batch that is not full is held back. A short trial of each under the highest concurrency finds the
-best one; that one and the node without a knob then take turns.
+Each static setting says how many operator threads and runs, how large a batch is where as many
+requests wait, and how long a batch that is not full is held back. A short trial of each under the
+highest concurrency finds the best one; that one and the node without a knob then take turns.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bench import load, models, processes, readiness, servers
 
@@ -34,7 +34,14 @@ class Setting:
     def name(self) -> str:
         """The setting in a few words."""
         held = f", held back {self.delay * 1000:g} ms" if self.delay else ""
-        return f"{self.runs} runs of {self.threads} threads, batches to {self.size}{held}"
+        return f"{self.runs} runs of {self.threads} threads, batches of {self.size}{held}"
+
+    @property
+    def before(self) -> str:
+        """What the node's process does before it starts: batches have that size, and no other that
+        was learnt to be worth it, as far as requests wait."""
+        from_batcher = "from smls_node.batcher import Batcher"
+        return f"{from_batcher}; Batcher.largest = lambda self: {self.size}"
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -104,7 +111,7 @@ def _compared(model: models.Model, options: argparse.Namespace) -> str:
 
 
 def _started(usual: servers.Server, model: models.Model, setting: Setting) -> servers.Running:
-    static = replace(usual, command=(*usual.command, *setting.options), name="smls static")
+    static = servers.started_so(usual, "static", setting.before, setting.options)
     return servers.Running(static, model, static.variants[0])
 
 

@@ -7,6 +7,7 @@ import base64
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,14 +97,18 @@ def bodies(model: Model, kind: str) -> Bodies:
     return Bodies(content_type, tuple(files))
 
 
-def drive(url: str, load: Bodies, connections: int, seconds: float) -> Measured:
+def drive(
+    url: str, load: Bodies, connections: int, seconds: float, within: Sequence[str] = ()
+) -> Measured:
     """Keeps ``connections`` requests in flight for ``seconds``; each connection is kept alive.
+
+    ``within`` is what the command line begins with where it is to run somewhere else.
 
     :raises RuntimeError: where wrk fails.
     """
     whole = max(1, round(seconds))
     command = [
-        *(find_wrk(), "--threads", "1", "--connections", str(connections)),
+        *(*within, find_wrk(), "--threads", "1", "--connections", str(connections)),
         *("--duration", f"{whole}s", "--timeout", f"{TIMEOUT_SECONDS}s"),
         *("--script", str(BENCH / "post.lua"), url, "--"),
         *(load.content_type, *map(str, load.files)),

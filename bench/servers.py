@@ -17,8 +17,8 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -120,6 +120,13 @@ def nodes() -> list[Server]:
         for node in NODES
         if all(option in told for option in node.options if option.startswith("--"))
     ]
+
+
+def started_so(node: Server, name: str, before: str, options: Sequence[str] = ()) -> Server:
+    """The same node with more options, by a program that does something ``before`` it starts."""
+    program = f"{before or 'pass'}; from smls_node.tap import main; main()"
+    command = (sys.executable, "-c", program, *node.command[1:], *options)
+    return replace(node, command=command, name=f"smls {name}")
 
 
 def prepare(server: Server, model: Model) -> str:

@@ -60,8 +60,12 @@ class Town:
             with suppress(subprocess.CalledProcessError):
                 _run("ip", "netns", "del", space)
 
-    def host(self, name: str, megabits: int) -> str:
-        """Adds a host with a link of so many megabits a second; its address."""
+    def host(self, name: str, megabits: int, *, sends_packets: bool = False) -> str:
+        """Adds a host with a link of so many megabits a second; its address.
+
+        What it sends goes over the link 64 kB at a time, unless it ``sends_packets`` as a network
+        card does.
+        """
         space = self._space(name)
         number = len(self._addresses) + 1
         address = self._addresses[name] = f"{SUBNET}.{number}"
@@ -75,6 +79,8 @@ class Town:
         self._in(name, "ip", "address", "add", f"{address}/24", "dev", "eth0")
         self._in(name, "ip", "link", "set", "eth0", "up")
         self._in(name, "ip", "link", "set", "lo", "up")
+        if sends_packets:
+            self._in(name, "ip", "link", "set", "eth0", "gso_max_segs", "1")
         for where, device in (("switch", end), (name, "eth0")):
             self._in(
                 *(where, "tc", "qdisc", "add", "dev", device, "root", "tbf"),
@@ -82,9 +88,23 @@ class Town:
             )
         return address
 
+    def here(self) -> str:
+        """Hangs this machine itself on the switch, with a link as fast as it can; its address."""
+        number = len(self._addresses) + 1
+        address = self._addresses[""] = f"{SUBNET}.{number}"
+        end, switch = f"{self._prefix}", f"{self._prefix}-switch"
+        _run(
+            *("ip", "link", "add", f"port{number}", "netns", switch, "type", "veth"),
+            *("peer", "name", end),
+        )
+        self._in("switch", "ip", "link", "set", f"port{number}", "master", "switch", "up")
+        _run("ip", "address", "add", f"{address}/24", "dev", end)
+        _run("ip", "link", "set", end, "up")
+        return address
+
     def start(self, name: str, command: Sequence[object], log: IO[bytes], **named: Any) -> None:
         """Starts a process on the host; it ends with the town."""
-        line = [*self._enter(name), *map(str, command)]
+        line = [*self.within(name), *map(str, command)]
         self._processes.append(subprocess.Popen(line, stdout=log, stderr=log, **named))
 
     def run(
@@ -94,7 +114,7 @@ class Town:
 
         :raises subprocess.SubprocessError: where it fails, or takes longer than ``seconds``.
         """
-        line = [*self._enter(name), *map(str, command)]
+        line = [*self.within(name), *map(str, command)]
         return subprocess.run(line, capture_output=True, text=True, timeout=seconds, check=True)
 
     def _space(self, name: str) -> str:
@@ -103,11 +123,12 @@ class Town:
         self._spaces.append(space)
         return space
 
-    def _enter(self, name: str) -> list[str]:
+    def within(self, name: str) -> list[str]:
+        """What a command line begins with that is to run on the host."""
         return ["ip", "netns", "exec", f"{self._prefix}-{name}"]
 
     def _in(self, name: str, *command: str) -> None:
-        _run(*self._enter(name), *command)
+        _run(*self.within(name), *command)
 
 
 def _run(*command: str) -> None:

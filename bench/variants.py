@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 
 from bench import load, models, readiness, servers
@@ -51,7 +50,7 @@ def main() -> int:
             if "uvloop" in before and find_spec("uvloop") is None:
                 print("uvloop is not installed; left out", file=sys.stderr)
                 continue
-            server = _started_so(usual, name, before)
+            server = servers.started_so(usual, name, before)
             nodes[name] = servers.Running(server, model, server.variants[0])
             figures[name] = []
         bodies = load.bodies(model, usual.body)
@@ -72,13 +71,6 @@ def main() -> int:
         )
         print(f"| {name} | {rate:,.0f} | {middle:.1f} | {tail:.1f} | {worst:.1f} |")
     return 0
-
-
-def _started_so(server: servers.Server, name: str, before: str) -> servers.Server:
-    """The same server, by a program that does something ``before`` it starts."""
-    program = f"{before or 'pass'}; from smls_node.tap import main; main()"
-    command = (sys.executable, "-c", program, *server.command[1:])
-    return replace(server, command=command, name=f"smls {name}")
 
 
 if __name__ == "__main__":
