@@ -12,8 +12,8 @@ from smls_node.settings import Limits
 
 
 def busy(waiting: int, workers: int = 2, each: float = 0.1) -> Batcher:
-    """A model whose batches win nothing, all its workers just begun, and a queue."""
-    batcher = Batcher(Limits(), BatchTime([(1, each), (2, 2 * each)]), workers)
+    """A model that runs one by one, all its workers just begun, and a queue."""
+    batcher = Batcher(Limits(max_batch_size=1), BatchTime([(1, each), (2, 2 * each)]), workers)
     for number in range(waiting + workers):
         batcher.add(number, 0.0, deadline=1e9, priority=5, size_bytes=1)
     for _ in range(workers):

@@ -20,6 +20,7 @@ from smls.wire import LOAD_HEADER, load_from_header
 from smls_node.batchtime import BatchTime
 from smls_node.faces.grpc.messages import message
 from smls_node.serving import Phase
+from smls_node.settings import Limits
 from smls_node.versions import Standing, State
 from tests.node.grpc_memory import (
     HEALTH,
@@ -573,7 +574,8 @@ def test_the_earlier_of_deadline_and_timeout_holds(node: GrpcNode) -> None:
 
 
 def test_who_cannot_be_served_in_time_goes_elsewhere() -> None:
-    with grpc_node(time=BatchTime([(1, 0.1), (2, 0.2)])) as node:
+    one_by_one = Limits(max_batch_size=1)
+    with grpc_node(time=BatchTime([(1, 0.1), (2, 0.2)]), queue=one_by_one) as node:
         waiting = [node.begin(OIP, "ModelInfer", **infer_fields()) for _ in range(5)]
         queued(node, 5)
         node.node.workers.batcher.take(0.0)

@@ -58,7 +58,7 @@ def test_answers_in_a_batch_are_those_alone() -> None:
 
 
 def test_every_answer_says_where_its_time_went_and_how_busy_the_node_is() -> None:
-    node = MemoryNode(time=BatchTime(SLOW), workers=2)
+    node = MemoryNode(time=BatchTime(SLOW), workers=2, queue=Limits(max_batch_size=1))
     first, second = ask(node), ask(node, b"junk")
     node.work()
     for connection in (first, second):
@@ -81,7 +81,7 @@ def test_the_time_in_the_queue_counts_from_when_the_body_was_there() -> None:
 
 
 def test_who_cannot_be_served_in_time_is_refused_at_once() -> None:
-    node = MemoryNode(time=BatchTime(SLOW))
+    node = MemoryNode(time=BatchTime(SLOW), queue=Limits(max_batch_size=1))
     waiting = [ask(node) for _ in range(5)]
     node.workers.batcher.take(0.0)
     refused = ask(node, X_Request_Timeout_Ms="300").reply()
