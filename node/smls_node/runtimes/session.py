@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 SLOW_SECONDS = 0.005
@@ -32,16 +32,11 @@ class SessionCall:
     """
 
     def __init__(self, session: Any, sources: Sequence[str], targets: Sequence[str]) -> None:
-        from tensorflow.core.protobuf.config_pb2 import RunOptions
         from tensorflow.python.client import pywrap_tf_session
-
-        def options(pool: int) -> Any:
-            told = RunOptions(inter_op_thread_pool=pool).SerializeToString()
-            return pywrap_tf_session.TF_NewBufferFromString(told)
 
         self._session = session
         self._run = pywrap_tf_session.TF_SessionRun_wrapper
-        self._here, self._spread = options(-1), options(0)
+        self._here, self._spread = _options(-1), _options(0)
         self._sources, self._targets = (
             [session.graph.get_tensor_by_name(name)._as_tf_output() for name in names]
             for names in (sources, targets)
@@ -71,6 +66,16 @@ class SessionCall:
         fed = dict(zip(self._sources, given, strict=True))
         found: list[Any] = self._run(self._session._session, options, fed, self._targets, [], None)
         return found
+
+
+@cache
+def _options(pool: int) -> Any:
+    """Has operators run in the pool of that number, or in the caller's thread for -1."""
+    from tensorflow.core.protobuf.config_pb2 import RunOptions
+    from tensorflow.python.client import pywrap_tf_session
+
+    told = RunOptions(inter_op_thread_pool=pool).SerializeToString()
+    return pywrap_tf_session.TF_NewBufferFromString(told)
 
 
 class Turns:
