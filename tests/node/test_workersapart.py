@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import given
@@ -156,6 +157,17 @@ def test_a_fault_of_ours_is_logged() -> None:
     assert [formatEvent(event) for event in logged] == ["a batch was lost"]
 
 
+@contextmanager
+def stopped(bench: Bench) -> Iterator[None]:
+    """They are stopped in a thread meanwhile, and done with all in the end."""
+    answers: list[bool] = []
+    waiting = threading.Thread(target=lambda: answers.append(bench.workers.stop(30)))
+    waiting.start()
+    yield
+    waiting.join()
+    assert answers == [True]
+
+
 def test_who_stops_waits_for_what_is_queued() -> None:
     bench = Bench()
     bench.submit(1)
@@ -163,26 +175,18 @@ def test_who_stops_waits_for_what_is_queued() -> None:
     bench.submit(2)
     bench.turn()
     assert not bench.workers.stop(0.01)
-    stopped: list[bool] = []
-    waiting = threading.Thread(target=lambda: stopped.append(bench.workers.stop(30)))
-    waiting.start()
-    bench.end()
-    bench.end()
-    waiting.join()
-    assert stopped == [True]
+    with stopped(bench):
+        bench.end()
+        bench.end()
 
 
 def test_who_stops_waits_for_what_comes_in_this_turn_of_the_reactor() -> None:
     bench = Bench(Limits(max_queue_size=1))
     bench.submit(1, 2)
     assert not bench.workers.stop(0.01)
-    stopped: list[bool] = []
-    waiting = threading.Thread(target=lambda: stopped.append(bench.workers.stop(30)))
-    waiting.start()
-    bench.turn()
-    bench.end()
-    waiting.join()
-    assert stopped == [True]
+    with stopped(bench):
+        bench.turn()
+        bench.end()
     assert [type(each) for each in bench.results] == [Overloaded, int]
 
 
@@ -190,11 +194,7 @@ def test_who_stops_waits_no_longer_where_who_came_in_this_turn_has_left() -> Non
     bench = Bench()
     job = Job(1, bench.done.append)
     bench.workers.submit(job, deadline=1.0, priority=5, size_bytes=1)
-    stopped: list[bool] = []
-    waiting = threading.Thread(target=lambda: stopped.append(bench.workers.stop(30)))
-    waiting.start()
-    bench.workers.cancel(job)
-    bench.turn()
-    waiting.join()
-    assert stopped == [True]
+    with stopped(bench):
+        bench.workers.cancel(job)
+        bench.turn()
     assert not bench.done
