@@ -72,6 +72,18 @@ def stepped(value: Any, step: str, seed: int) -> Any:
     return tf.nn.relu(value)
 
 
+def surrounded(pixels: Any, kind: str, kernel: int, stride: int, zeros: Sequence[Any]) -> Any:
+    """A convolution of a picture with ``zeros`` above, below, left and right of it."""
+    top, bottom, left, right = zeros
+    padded = tf.pad(pixels, [(0, 0), (top, bottom), (left, right), (0, 0)])
+    random = random_of(kernel)
+    if kind == DEPTHWISE:
+        weights = random.normal(size=(kernel, kernel, CHANNELS, 2)).astype(np.float32)
+        return tf.nn.depthwise_conv2d(padded, weights, [1, stride, stride, 1], "VALID")
+    weights = random.normal(size=(kernel, kernel, CHANNELS, 2 * CHANNELS)).astype(np.float32)
+    return tf.nn.conv2d(padded, weights, stride, "VALID")
+
+
 def graph_of(build: Any) -> Any:
     graph = tf.Graph()
     with graph.as_default():
@@ -178,6 +190,53 @@ def test_numbers_that_change_are_not_folded() -> None:
         return value * tf.random.uniform([2 * CHANNELS])
 
     assert fold(graph_of(build)) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([DEPTHWISE, "Conv2D"]),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.none() | st.lists(st.integers(0, 2), min_size=4, max_size=4),
+    st.booleans(),
+)
+def test_zeros_about_a_picture_change_no_answer(
+    kind: str, kernel: int, stride: int, drawn: Sequence[int] | None, is_scaled: bool
+) -> None:
+    # What the standard says of SAME: as few zeros as give a result for each stride that begins,
+    # and where they are odd the last one at the end.
+    least = max(0, -(-SIDE // stride) * stride - stride + kernel - SIDE)
+    same = [least // 2, least - least // 2] * 2
+    zeros = same if drawn is None else drawn
+
+    def build(pixels: Any) -> Any:
+        value = surrounded(pixels, kind, kernel, stride, zeros)
+        return stepped(value, "Mul", 1) if is_scaled else value
+
+    graph = graph_of(build)
+    (before,) = run(graph, "output", is_optimized=False)
+    definition = fold(graph)
+    assert (zeros == same) == (definition is not None and kinds(definition)["Pad"] == 0)
+    if definition is not None:
+        (got,) = run(imported(definition), "output")
+        np.testing.assert_allclose(got, before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("reason", ["used", "asked", "no zeros that are known", "no known size"])
+def test_a_pad_that_something_else_needs_stays(reason: str) -> None:
+    def build(pixels: Any) -> Any:
+        if reason == "no known size":
+            pixels = v1.placeholder_with_default(pixels, [None, None, None, CHANNELS])
+        zeros: Any = [0, 1, 0, 1]
+        if reason == "no zeros that are known":
+            zeros = [0, tf.size(pixels) // tf.size(pixels), 0, 1]
+        value = surrounded(pixels, DEPTHWISE, 2, 1, zeros)
+        if reason == "used":
+            value += tf.reduce_sum(value.graph.get_tensor_by_name("Pad:0"))
+        return value
+
+    graph = graph_of(build)
+    assert fold(graph, *(["Pad"] if reason == "asked" else [])) is None
 
 
 def test_weights_that_would_be_no_numbers_stay_as_they_are() -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Batch norms and biases put into the convolutions before them, in a frozen graph.
+"""What stands before and after a convolution put into it, in a frozen graph: batch norms and
+biases, and zeros about the picture.
 
 TensorFlow's own optimizer (Grappler) does it for most convolutions, but leaves depthwise ones in
 pieces, and those whose result is added to something: of MobileNetV2 these are 27 of 52, each
@@ -10,6 +11,9 @@ For a convolution is linear: (x * w) · s + b = x * (w · s) + b, with a factor 
 channel of its result (Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", 2018, section 3.2). Products are rounded at other places, so
 that scores move in the seventh digit.
+
+Keras's networks for phones surround a picture with zeros before each convolution that halves it: a
+copy of all pixels, and just the zeros that ``SAME`` padding has where it is asked for instead.
 """
 
 from __future__ import annotations
@@ -29,14 +33,19 @@ Values = Callable[[list[Any]], list[NDArray[Any]]]
 
 @frozen
 class _Chain:
-    """A convolution, and the operations after it that only scale and shift its channels."""
+    """A convolution, what pads its picture, if anything does, and the operations after it that
+    only scale and shift its channels."""
 
     convolution: Any
+    pad: Any = None
     steps: list[Any] = field(factory=list)
 
     def constants(self) -> Iterator[Any]:
-        """The tensors that it is folded from: the weights, and what each step is done with."""
+        """The tensors that it is folded from: the weights, by how much is padded, and what each
+        step is done with."""
         yield self.convolution.inputs[1]
+        if self.pad is not None:
+            yield self.pad.inputs[1]
         before = self.convolution
         for step in self.steps:
             yield from (each for each in step.inputs if each.op is not before)
@@ -75,12 +84,14 @@ def _chains(graph: Any, keep: Collection[str]) -> Iterator[_Chain]:
         is_plain = op.get_attr("data_format") == b"NHWC" and op.get_attr("T").name == "float32"
         if not is_plain or op.inputs[1].op.name not in fixed:
             continue
-        chain, end = _Chain(op), op
+        pad, steps, end = _pad(op, fixed, held), [], op
         while (step := _step(end, fixed)) is not None and end.name not in held:
-            chain.steps.append(step)
+            steps.append(step)
             end = step
-        if chain.steps and (op.type == DEPTHWISE or _is_summed(end)):
-            yield chain
+        if not (op.type == DEPTHWISE or _is_summed(end)):
+            steps = []
+        if pad is not None or steps:
+            yield _Chain(op, pad, steps)
 
 
 def _fixed(operations: list[Any]) -> set[str]:
@@ -96,6 +107,15 @@ def _fixed(operations: list[Any]) -> set[str]:
         ):
             fixed.add(op.name)
     return fixed
+
+
+def _pad(op: Any, fixed: set[str], held: Collection[str]) -> Any:
+    """What surrounds the picture of ``op`` with zeros for it alone; else ``None``."""
+    pad = op.inputs[0].op
+    if op.get_attr("padding") != b"VALID" or pad.type != "Pad" or pad.control_inputs:
+        return None
+    is_alone = len(pad.outputs[0].consumers()) == 1 and pad.name not in held
+    return pad if is_alone and pad.inputs[1].op.name in fixed else None
 
 
 def _step(op: Any, fixed: set[str]) -> Any:
@@ -141,11 +161,33 @@ def _folded(chain: _Chain, found: dict[str, NDArray[Any]]) -> dict[str, list[Any
     with np.errstate(over="ignore"):
         folded = (weights * factor.reshape(channels)).astype(np.float32)
         bias = summand.astype(np.float32)
-    if len(gone) == 1 or not (np.isfinite(folded).all() and np.isfinite(bias).all()):
-        return {}
-    places: dict[str, list[Any]] = {each.name: [] for each in gone}
-    places[gone[-1].name] = _nodes(chain.convolution, gone[-1].name, folded, bias)
+    places: dict[str, list[Any]] = {}
+    convolution = chain.convolution.node_def
+    if chain.pad is not None and _is_same(chain, weights.shape, found[chain.pad.inputs[1].name]):
+        convolution.input[0] = chain.pad.node_def.input[0]
+        convolution.attr["padding"].s = b"SAME"
+        places = {chain.pad.name: [], convolution.name: [convolution]}
+    if len(gone) > 1 and np.isfinite(folded).all() and np.isfinite(bias).all():
+        places.update({each.name: [] for each in gone})
+        places[gone[-1].name] = _nodes(convolution, gone[-1].name, folded, bias)
     return places
+
+
+def _is_same(chain: _Chain, weights: tuple[int, ...], paddings: NDArray[Any]) -> bool:
+    """Whether ``SAME`` padding surrounds such a picture with just those zeros; ``weights`` is
+    their shape."""
+    strides, dilations = (chain.convolution.get_attr(name) for name in ("strides", "dilations"))
+    picture = chain.pad.inputs[0].shape
+    wanted = [(0, 0)] * 4
+    for axis in (1, 2):
+        size = picture[axis] if picture.rank == 4 else None
+        if size is None:
+            return False
+        kernel = (weights[axis - 1] - 1) * dilations[axis] + 1
+        results = -(-size // strides[axis])
+        zeros = max(0, (results - 1) * strides[axis] + kernel - size)
+        wanted[axis] = zeros // 2, zeros - zeros // 2
+    return bool(np.array_equal(paddings, wanted))
 
 
 def _for_channels(value: NDArray[np.float64], count: int) -> NDArray[np.float64] | None:
@@ -168,7 +210,7 @@ def _scaling(step: Any, given: Any, *others: Any) -> tuple[Any, Any]:
 
 
 def _nodes(
-    operation: Any, end: str, weights: NDArray[np.float32], bias: NDArray[np.float32]
+    convolution: Any, end: str, weights: NDArray[np.float32], bias: NDArray[np.float32]
 ) -> list[Any]:
     """The convolution with other weights, and a shift by ``bias`` that is named ``end``."""
     import tensorflow as tf
@@ -179,8 +221,7 @@ def _nodes(
         node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
         return node
 
-    convolution = operation.node_def
-    inside, beside = (f"{operation.name}/folded_{each}" for each in ("weights", "bias"))
+    inside, beside = (f"{convolution.name}/folded_{each}" for each in ("weights", "bias"))
     del convolution.input[1:]
     convolution.input.append(inside)
     shifted = type(convolution)(op="BiasAdd", name=end)
