@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from smls.errors import BrokenImage, NotAnImage, SmlsError, TooLarge
-from smls_node import resizing
+from smls_node import aligning, resizing
 from smls_node.layout import NCHW, NHWC
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
@@ -102,10 +102,11 @@ def _normalized(
     """As ``spec`` says; ``spread`` gives the numbers of the channels the shape of ``pixels``."""
     told = (np.array(each, np.float32) for each in (spec.mean, spec.std))
     mean, std = (spread(np.atleast_1d(each)) for each in told)
-    values = np.empty(pixels.shape, np.float32)
-    np.subtract(pixels, mean, out=values, dtype=np.float32)
-    values /= std
-    return values
+    values = aligning.empty(pixels.shape, np.float32)
+    if mean.any():
+        np.subtract(pixels, mean, out=values, dtype=np.float32)
+        pixels = values
+    return np.divide(pixels, std, out=values, dtype=np.float32)
 
 
 def enlarged(picture: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.float32]:

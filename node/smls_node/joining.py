@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from smls.errors import NodeFault, Unavailable
 from smls.tensors import Tensors
+from smls_node import aligning
 from smls_node.runtimes import Runtime
 from smls_node.signature import OF_INPUTS, Inputs
 
@@ -84,7 +85,9 @@ def _joined(arrays: list[NDArray[Any]], more: int) -> NDArray[Any]:
     """The rows of ``arrays`` and the last one ``more`` times."""
     if len(arrays) == 1 and not more:
         return arrays[0]
-    return np.concatenate([*arrays, *[arrays[-1][-1:]] * more])
+    rows = sum(map(len, arrays)) + more
+    joined = aligning.empty((rows, *arrays[0].shape[1:]), arrays[0].dtype)
+    return np.concatenate([*arrays, *[arrays[-1][-1:]] * more], out=joined)
 
 
 def _cut(outputs: Tensors, counts: Sequence[int]) -> list[Tensors]:
