@@ -62,7 +62,8 @@ class LimitedSite(Site):
     ``body_for`` makes what a body is written to as it arrives, a ``BytesIO`` where left out.
     ``voice`` tells the errors that no face tells. ``answered`` is told the status and the seconds
     of each answer. ``origins`` are those of the web pages that may read answers (CORS).
-    ``crowded`` is called in each turn of the reactor that has more ready connections than it takes.
+    ``crowded`` is called in each turn of the reactor that has more ready connections than it takes,
+    and ``may_rest`` is asked before each: see ``turns``.
     ``request_class`` makes the requests.
     Form bodies are left to the faces: Twisted's own form parsing blocks the reactor.
     """
@@ -85,6 +86,7 @@ class LimitedSite(Site):
         idle_seconds: float = IDLE_SECONDS,
         max_arriving: int = MAX_ARRIVING,
         crowded: Callable[[], object] = lambda: None,
+        may_rest: Callable[[bool], bool] = lambda is_crowded: False,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             resource,
@@ -93,7 +95,7 @@ class LimitedSite(Site):
             timeout=idle_seconds,
             reactor=clock,
         )
-        shorten_turns(clock, crowded)
+        shorten_turns(clock, crowded, may_rest)
         self.clock = clock
         self.max_body = max_body
         self.voice = voice
@@ -166,7 +168,9 @@ class LimitedSite(Site):
         self._closed.tell(self.channels)
 
     def log(self, request: http.Request) -> None:
+        """Is called when the whole answer is written, which is sent before it is told of."""
         assert isinstance(request, LimitedRequest)
+        request.channel.send()
         peer = request.channel.getPeer()
         seconds = request.age()
         self._answered(request.code, seconds)

@@ -102,11 +102,12 @@ def _normalized(
     """As ``spec`` says; ``spread`` gives the numbers of the channels the shape of ``pixels``."""
     told = (np.array(each, np.float32) for each in (spec.mean, spec.std))
     mean, std = (spread(np.atleast_1d(each)) for each in told)
-    values = aligning.empty(pixels.shape, np.float32)
+    values: NDArray[np.float32] = aligning.empty(pixels.shape, np.float32)
     if mean.any():
         np.subtract(pixels, mean, out=values, dtype=np.float32)
         pixels = values
-    return np.divide(pixels, std, out=values, dtype=np.float32)
+    np.divide(pixels, std, out=values, dtype=np.float32)
+    return values
 
 
 def enlarged(picture: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.float32]:

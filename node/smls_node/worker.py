@@ -66,7 +66,9 @@ class _Arrived:
 
 class Workers(ABC):
     """The workers of one queue. ``submit`` and ``cancel`` are called on its
-    ``reactor``'s thread."""
+    ``reactor``'s thread; ``wakes`` says whether the end of a batch wakes that."""
+
+    wakes: bool
 
     def __init__(self, batcher: Batcher, seconds: Callable[[], float], reactor: Any) -> None:
         self.batcher = batcher
@@ -86,9 +88,9 @@ class Workers(ABC):
         """Waits until all that is queued is done; says whether it was within ``seconds``."""
 
     @abstractmethod
-    def give_way(self, seconds: float) -> None:
-        """Lets them go on where the reactor has too much to do; blocks it for ``seconds`` at
-        most."""
+    def look(self, seconds: float) -> None:
+        """Has the reactor go on with what was answered by now, or within ``seconds``, for which it
+        blocks. There is nothing to look for where ``wakes``."""
 
     @abstractmethod
     def _wake(self, count: int) -> None:

@@ -24,6 +24,7 @@ class WorkersApart(Workers):
     """As many batches at once in the process as there are workers."""
 
     log = Logger()
+    wakes = False
 
     def __init__(
         self,
@@ -46,8 +47,8 @@ class WorkersApart(Workers):
         with self._done:
             return self._done.wait_for(self._is_idle, seconds)
 
-    def give_way(self, seconds: float) -> None:
-        """See ``Workers``: takes what is answered before what else there is to read."""
+    def look(self, seconds: float) -> None:
+        """See ``Workers``."""
         self._execute.look(seconds)
 
     def _wake(self, count: int) -> None:

@@ -23,6 +23,8 @@ from smls_node.worker import Job, Workers, tell
 class WorkerThreads(Workers):
     """Threads about one queue."""
 
+    wakes = True
+
     def __init__(
         self,
         batcher: Batcher,
@@ -36,7 +38,6 @@ class WorkerThreads(Workers):
         self._name = name
         self._idle: list[threading.Condition] = []
         """What the idle threads wait for, who ran last at the end."""
-        self._ended = threading.Condition()
         self._stopping = False
         self._threads: list[threading.Thread] = []
 
@@ -58,11 +59,8 @@ class WorkerThreads(Workers):
             thread.join(timeout=max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def give_way(self, seconds: float) -> None:
-        """See ``Workers``: they want Python's lock, of which a thread that reads without pause
-        leaves the others next to nothing. Until a batch has ended."""
-        with self._ended:
-            self._ended.wait(seconds)
+    def look(self, seconds: float) -> None:
+        """See ``Workers``."""
 
     def step(self) -> bool:
         """Does on the caller's thread what a free worker would do now; says whether it did."""
@@ -107,5 +105,3 @@ class WorkerThreads(Workers):
         done = self._execute(works, partial(self._begin, batch))
         jobs: list[Job] = self._end(batch, begun, done)
         self._reactor.callFromThread(tell, jobs)
-        with self._ended:
-            self._ended.notify_all()

@@ -71,7 +71,8 @@ def make_site(
         answered=traffic.answered,
         origins=origins,
         request_class=TimedRequest,
-        crowded=serving.give_way,
+        crowded=serving.look,
+        may_rest=serving.may_rest,
     )
     return site
 
