@@ -11,8 +11,9 @@ from __future__ import annotations
 from smls.errors import Overloaded
 from smls_node.batcher import Batcher
 
-MARGIN = 1.1
-"""Estimates are missed by some per cent; a request let in should be answered in time."""
+MARGIN = 1.15
+"""Estimates are missed by some per cent; a request let in should be answered in time. With 1.1, one
+answer of a hundred came after its deadline under three times MobileNetV2's load."""
 
 
 def expected_seconds(batcher: Batcher, priority: int, now: float, rows: int = 1) -> float:

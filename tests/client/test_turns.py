@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import select
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from smls.turns import EVENTS, shorten_turns
-
-SAFE_SECONDS = 30.0
+from smls.turns import EVENTS, REST_SECONDS, shorten_turns
 
 
 class Reactor:
@@ -23,6 +20,10 @@ class Reactor:
     def __init__(self, epoll: select.epoll, waker: socket.socket) -> None:
         self._poller: Any = epoll
         self.waker = waker
+        self.now = 0.0
+
+    def seconds(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -69,43 +70,32 @@ def test_all_that_are_ready_have_their_turn(
     assert len(crowds) == 3
 
 
-def test_it_rests_until_it_is_woken(
-    ready: tuple[select.epoll, set[int]],
-    waker: tuple[socket.socket, socket.socket],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("smls.turns.REST_SECONDS", SAFE_SECONDS)
-    epoll, numbers = ready
-    asked: list[bool] = []
-    reactor = Reactor(epoll, waker[0])
-    shorten_turns(reactor, lambda: None, lambda is_crowded: asked.append(is_crowded) is None)
-    found: list[list[tuple[int, int]]] = []
-    turn = threading.Thread(target=lambda: found.append(reactor._poller.poll(-1, len(numbers))))
-    turn.start()
-    # All are ready, and it rests.
-    turn.join(0.05)
-    assert turn.is_alive()
-    waker[1].send(b"x")
-    turn.join(SAFE_SECONDS)
-    assert len(found[0]) == EVENTS
-    # Woken still, it looks at once.
-    assert len(reactor._poller.poll(SAFE_SECONDS, len(numbers))) == EVENTS
-    assert asked == [False, True]
-
-
-def test_it_rests_no_longer_than_it_may(
+def test_between_two_looks_it_tells_who_wakes_it_alone(
     ready: tuple[select.epoll, set[int]], waker: tuple[socket.socket, socket.socket]
 ) -> None:
     epoll, numbers = ready
-    reactor = Reactor(epoll, waker[0])
-    may: list[bool] = []
-    shorten_turns(reactor, lambda: None, lambda is_crowded: may.append(True) is None)
-    # Where something is to be done at once nobody asks whether it may rest.
-    assert len(reactor._poller.poll(0, len(numbers))) == EVENTS
-    assert may == []
-    assert len(reactor._poller.poll(-1, len(numbers))) == EVENTS
-    assert len(reactor._poller.poll(0.001, len(numbers))) == EVENTS
-    assert may == [True, True]
+    here, there = waker
+    asked: list[bool] = []
+    reactor = Reactor(epoll, here)
+    shorten_turns(reactor, lambda: None, lambda is_crowded: asked.append(is_crowded) is None)
+    epoll.register(here.fileno(), select.EPOLLIN)
+
+    def found(timeout: float) -> int:
+        return len(reactor._poller.poll(timeout, len(numbers) + 1))
+
+    assert found(-1) == EVENTS
+    there.send(b"x")
+    assert reactor._poller.poll(-1, len(numbers)) == [(here.fileno(), select.EPOLLIN)]
+    here.recv(1)
+    # Nobody wakes it: it rests, and looks then.
+    assert found(-1) == EVENTS
+    assert found(REST_SECONDS / 10) == EVENTS
+    assert asked == [True, True, True]
+    # What is to be done at once is not waited for, and looks that are due are not put off.
+    assert found(0) == EVENTS
+    reactor.now += REST_SECONDS
+    assert found(-1) == EVENTS
+    assert asked == [True, True, True]
 
 
 def test_other_reactors_stay_as_they_are() -> None:
