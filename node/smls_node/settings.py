@@ -28,10 +28,11 @@ class Limits:
     allowed_batch_sizes: tuple[int, ...] = ()
     max_queue_size: int = 4096
     max_queue_bytes: int = 1 << 30
+    bound: int | None = field(init=False, eq=False, repr=False)
+    """The most rows that the operator lets a batch, and so a request, have."""
 
-    @property
-    def bound(self) -> int | None:
-        """The most rows that the operator lets a batch, and so a request, have."""
+    @bound.default
+    def _bound(self) -> int | None:
         told = [size for size in (self.max_batch_size, *self.allowed_batch_sizes[-1:]) if size]
         return min(told, default=None)
 
