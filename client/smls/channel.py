@@ -89,12 +89,13 @@ class LimitedChannel(HTTPChannel):
         super().requestDone(request)  # type: ignore[no-untyped-call]
         if not self._waitingForTransport and not (self._buffer and self.persistent):
             self.paused = False
+            self._send()
             return
         self._networkProducer.pauseProducing()
         if not self._waitingForTransport:
             self._turn = self.site.clock.callLater(0, self._go_on)
 
-    def send(self) -> None:
+    def _send(self) -> None:
         """Sends what was just written. The reactor would in its next turn, and a lone client waits
         for that; it still does where this connection is to end, or takes less than all of it."""
         transport: Any = self.transport

@@ -55,7 +55,6 @@ class LimitedRequest(Request):
     """
 
     site: LimitedSite
-    channel: Any
     content: Any
     started: float = 0.0
     read_seconds: float = 0.0

@@ -168,9 +168,7 @@ class LimitedSite(Site):
         self._closed.tell(self.channels)
 
     def log(self, request: http.Request) -> None:
-        """Is called when the whole answer is written, which is sent before it is told of."""
         assert isinstance(request, LimitedRequest)
-        request.channel.send()
         peer = request.channel.getPeer()
         seconds = request.age()
         self._answered(request.code, seconds)
