@@ -86,7 +86,7 @@ class LimitedSite(Site):
         idle_seconds: float = IDLE_SECONDS,
         max_arriving: int = MAX_ARRIVING,
         crowded: Callable[[], object] = lambda: None,
-        may_rest: Callable[[bool], bool] = lambda is_crowded: False,
+        may_rest: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             resource,

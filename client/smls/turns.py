@@ -27,8 +27,7 @@ REST_SECONDS = 0.01
 
 class FewEvents:
     """An epoll object that tells of ``EVENTS`` at most at once, and calls ``crowded`` where there
-    were so many. Where ``may_rest``, which is told whether the last turn was crowded, it tells
-    between two looks of the ``waker`` alone."""
+    were so many. Where ``may_rest``, it tells between two looks of the ``waker`` alone."""
 
     def __init__(
         self,
@@ -36,7 +35,7 @@ class FewEvents:
         waker: Any,
         seconds: Callable[[], float],
         crowded: Callable[[], object],
-        may_rest: Callable[[bool], bool],
+        may_rest: Callable[[], bool],
     ) -> None:
         self._epoll = epoll
         self._waker = select.poll()
@@ -44,22 +43,20 @@ class FewEvents:
         self._seconds = seconds
         self._crowded = crowded
         self._may_rest = may_rest
-        self._is_crowded = False
         self._looked = seconds() - REST_SECONDS
 
     def poll(self, timeout: float, most: int) -> Any:
         """As ``select.epoll.poll``."""
         rest = self._looked + REST_SECONDS - self._seconds()
         # Without a timeout there is something to do now.
-        if rest > 0 and timeout != 0 and self._may_rest(self._is_crowded):
+        if rest > 0 and timeout != 0 and self._may_rest():
             woken = self._waker.poll((min(rest, timeout) if timeout > 0 else rest) * 1000)
             if woken:
                 return woken
             timeout = 0
         self._looked = self._seconds()
         found = self._epoll.poll(timeout, min(most, EVENTS))
-        self._is_crowded = len(found) == EVENTS
-        if self._is_crowded:
+        if len(found) == EVENTS:
             self._crowded()
         return found
 
@@ -68,7 +65,7 @@ class FewEvents:
 
 
 def shorten_turns(
-    reactor: Any, crowded: Callable[[], object], may_rest: Callable[[bool], bool]
+    reactor: Any, crowded: Callable[[], object], may_rest: Callable[[], bool]
 ) -> None:
     """Makes the turns of Twisted's epoll reactor short and few; others stay as they are."""
     poller = getattr(reactor, "_poller", None)

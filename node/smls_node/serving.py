@@ -95,7 +95,10 @@ class Inferred:
     load: LoadReport
 
 
-LOOK_SECONDS = 0.01
+BACKLOG_SECONDS = 0.05
+"""Longer than the reactor rests and then reads."""
+
+GIVE_WAY_SECONDS = 0.01
 """As long as a turn of the reactor with so many connections takes itself."""
 
 
@@ -207,22 +210,24 @@ class Serving:
             raise refusal
         return self.catalogue.find(ask.model, ask.version, ask.label)
 
-    def look(self) -> None:
-        """Has what models have answered taken before more requests, where there are so many.
+    def give_way(self) -> None:
+        """Lets the workers go on, where requests come faster than they are served.
 
-        Blocks the reactor for the busiest model, ``LOOK_SECONDS`` at most: what it reads meanwhile
+        Blocks the reactor for the busiest, ``GIVE_WAY_SECONDS`` at most: what it reads meanwhile
         would expire in the queue.
         """
         workers = [model.workers for model in self.catalogue.models]
         busiest = max(workers, key=lambda each: each.behind, default=None)
         for each in workers:
-            each.look(LOOK_SECONDS if each is busiest and each.behind > 0 else 0.0)
+            each.give_way(GIVE_WAY_SECONDS if each is busiest and each.behind > 0 else 0.0)
 
-    def may_rest(self, is_crowded: bool) -> bool:
-        """Whether what is read now would only wait behind full batches, whatever its model, and
-        the end of a batch wakes the reactor. In a crowd that holds where it does for any model."""
-        waits = [each.workers.wakes and each.workers.behind > 0 for each in self.catalogue.models]
-        return any(waits) if is_crowded else bool(waits) and all(waits)
+    def may_rest(self) -> bool:
+        """Whether what is read now would only wait, whatever its model: each has work for
+        ``BACKLOG_SECONDS``, and wakes the reactor when a batch has ended."""
+        workers = [model.workers for model in self.catalogue.models]
+        return bool(workers) and all(
+            each.wakes and each.backlog > BACKLOG_SECONDS for each in workers
+        )
 
     def expire(self) -> None:
         """Answers each request whose deadline has come, even one whose model hangs."""

@@ -88,9 +88,9 @@ class Workers(ABC):
         """Waits until all that is queued is done; says whether it was within ``seconds``."""
 
     @abstractmethod
-    def look(self, seconds: float) -> None:
-        """Has the reactor go on with what was answered by now, or within ``seconds``, for which it
-        blocks. There is nothing to look for where ``wakes``."""
+    def give_way(self, seconds: float) -> None:
+        """Lets them go on where the reactor has too much to do; blocks it for ``seconds`` at
+        most."""
 
     @abstractmethod
     def _wake(self, count: int) -> None:
@@ -106,6 +106,13 @@ class Workers(ABC):
     def behind(self) -> int:
         """How many full batches wait beyond those that are next."""
         return self.batcher.waiting_rows // self.batcher.largest() - self.batcher.workers
+
+    @property
+    def backlog(self) -> float:
+        """For how many seconds what waits in full batches keeps each worker busy."""
+        size = self.batcher.largest()
+        rounds = self.batcher.waiting_rows // (size * self.batcher.workers)
+        return rounds * self.batcher.time.seconds(size)
 
     def submit(
         self, job: Job, *, deadline: float, priority: int, size_bytes: int, rows: int = 1

@@ -47,8 +47,8 @@ class WorkersApart(Workers):
         with self._done:
             return self._done.wait_for(self._is_idle, seconds)
 
-    def look(self, seconds: float) -> None:
-        """See ``Workers``."""
+    def give_way(self, seconds: float) -> None:
+        """See ``Workers``: takes what is answered before what else there is to read."""
         self._execute.look(seconds)
 
     def _wake(self, count: int) -> None:

@@ -38,6 +38,7 @@ class WorkerThreads(Workers):
         self._name = name
         self._idle: list[threading.Condition] = []
         """What the idle threads wait for, who ran last at the end."""
+        self._ended = threading.Condition()
         self._stopping = False
         self._threads: list[threading.Thread] = []
 
@@ -59,8 +60,11 @@ class WorkerThreads(Workers):
             thread.join(timeout=max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def look(self, seconds: float) -> None:
-        """See ``Workers``."""
+    def give_way(self, seconds: float) -> None:
+        """See ``Workers``: they want Python's lock, of which a thread that reads without pause
+        leaves the others next to nothing. Until a batch has ended."""
+        with self._ended:
+            self._ended.wait(seconds)
 
     def step(self) -> bool:
         """Does on the caller's thread what a free worker would do now; says whether it did."""
@@ -105,3 +109,5 @@ class WorkerThreads(Workers):
         done = self._execute(works, partial(self._begin, batch))
         jobs: list[Job] = self._end(batch, begun, done)
         self._reactor.callFromThread(tell, jobs)
+        with self._ended:
+            self._ended.notify_all()

@@ -56,7 +56,7 @@ def test_all_that_are_ready_have_their_turn(
     epoll, numbers = ready
     crowds: list[None] = []
     reactor = Reactor(epoll, waker[0])
-    shorten_turns(reactor, lambda: crowds.append(None), lambda is_crowded: False)
+    shorten_turns(reactor, lambda: crowds.append(None), lambda: False)
     seen: set[int] = set()
     for _ in range(3):
         found = reactor._poller.poll(0, len(numbers))
@@ -75,9 +75,9 @@ def test_between_two_looks_it_tells_who_wakes_it_alone(
 ) -> None:
     epoll, numbers = ready
     here, there = waker
-    asked: list[bool] = []
+    asked: list[None] = []
     reactor = Reactor(epoll, here)
-    shorten_turns(reactor, lambda: None, lambda is_crowded: asked.append(is_crowded) is None)
+    shorten_turns(reactor, lambda: None, lambda: asked.append(None) is None)
     epoll.register(here.fileno(), select.EPOLLIN)
 
     def found(timeout: float) -> int:
@@ -90,13 +90,13 @@ def test_between_two_looks_it_tells_who_wakes_it_alone(
     # Nobody wakes it: it rests, and looks then.
     assert found(-1) == EVENTS
     assert found(REST_SECONDS / 10) == EVENTS
-    assert asked == [True, True, True]
+    assert len(asked) == 3
     # What is to be done at once is not waited for, and looks that are due are not put off.
     assert found(0) == EVENTS
     reactor.now += REST_SECONDS
     assert found(-1) == EVENTS
-    assert asked == [True, True, True]
+    assert len(asked) == 3
 
 
 def test_other_reactors_stay_as_they_are() -> None:
-    shorten_turns(object(), lambda: None, lambda is_crowded: True)
+    shorten_turns(object(), lambda: None, lambda: True)

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from smls.wire import LOAD_HEADER, load_from_header
 from smls_node.batchtime import BatchTime
-from smls_node.serving import LOOK_SECONDS
+from smls_node.serving import GIVE_WAY_SECONDS
 from smls_node.settings import Limits
 from tests.memory import Reply
 from tests.node.memory import Brightness, MemoryNode, NodeConnection, form, image, model
@@ -92,48 +92,53 @@ def test_who_cannot_be_served_in_time_is_refused_at_once() -> None:
     assert all(connection.transport.value() == b"" for connection in waiting)
 
 
-def test_in_a_crowd_the_answers_of_all_are_taken_and_the_busiest_is_waited_for(
+def test_all_workers_may_go_on_and_for_the_busiest_the_reactor_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = MemoryNode(model("busy"), model("calm"))
-    looked: dict[str, float] = {}
+    waited: dict[str, float] = {}
     for each in node.serving.catalogue.models:
-        monkeypatch.setattr(each.workers, "look", partial(looked.__setitem__, each.name))
-    node.serving.look()
-    assert looked == {"busy": 0.0, "calm": 0.0}
+        monkeypatch.setattr(each.workers, "give_way", partial(waited.__setitem__, each.name))
+    node.serving.give_way()
+    assert waited == {"busy": 0.0, "calm": 0.0}
     monkeypatch.setattr(type(node.workers), "behind", property(lambda it: it is node.workers))
-    node.serving.look()
-    assert looked == {"busy": LOOK_SECONDS, "calm": 0.0}
+    node.serving.give_way()
+    assert waited == {"busy": GIVE_WAY_SECONDS, "calm": 0.0}
 
 
-def test_the_reactor_rests_where_all_models_have_more_than_they_can_take() -> None:
+def test_the_reactor_rests_where_all_models_have_work_for_a_while() -> None:
     limits = Limits(max_batch_size=2)
-    node = MemoryNode(model("busy"), model("calm"), queue=limits)
+    node = MemoryNode(model("busy"), model("calm"), queue=limits, time=BatchTime(SLOW))
     for name in ("busy", "calm"):
-        assert not node.serving.may_rest(False)
-        assert node.serving.may_rest(True) == (name == "calm")
-        for _ in range(2 * limits.largest):
+        assert not node.serving.may_rest()
+        for _ in range(limits.largest):
             ask(node, query=f"?model={name}")
-    assert node.serving.may_rest(False)
+    assert node.serving.may_rest()
     node.work()
-    assert not node.serving.may_rest(True)
+    assert not node.serving.may_rest()
+
+
+def test_for_a_model_that_is_done_with_its_queue_at_once_it_does_not_rest() -> None:
+    node = MemoryNode(time=BatchTime([(1, 0.0001), (2, 0.0002)]))
+    for _ in range(100):
+        ask(node)
+    assert not node.serving.may_rest()
 
 
 def test_where_no_batch_wakes_the_reactor_it_does_not_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    node = MemoryNode(queue=Limits(max_batch_size=1))
-    for _ in range(2):
-        ask(node)
-    assert node.serving.may_rest(False)
+    node = MemoryNode(queue=Limits(max_batch_size=1), time=BatchTime(SLOW))
+    ask(node)
+    assert node.serving.may_rest()
     monkeypatch.setattr(node.workers, "wakes", False)
-    assert not node.serving.may_rest(True)
+    assert not node.serving.may_rest()
 
 
 def test_a_node_without_models_does_not_rest() -> None:
     node = MemoryNode()
     node.serving.catalogue.remove(*node.serving.catalogue.models)
-    assert not node.serving.may_rest(False)
+    assert not node.serving.may_rest()
 
 
 def test_a_request_whose_deadline_comes_is_answered_and_not_run() -> None:

@@ -138,12 +138,18 @@ def test_what_comes_in_one_turn_is_queued_together_when_it_is_over() -> None:
     assert model.batches == [[0, 2]]
 
 
-def test_full_batches_beyond_those_that_are_next_are_behind() -> None:
+def test_who_gives_way_waits_for_a_batch() -> None:
     bench = Bench(Limits(max_batch_size=2))
     bench.submit(1, 2, 3)
     assert bench.workers.behind == 0
     bench.submit(4)
     assert bench.workers.behind == 1
+    waiting = threading.Thread(target=bench.workers.give_way, args=(SAFE_SECONDS,))
+    waiting.start()
+    while waiting.is_alive():
+        bench.submit(5)
+        bench.workers.step()
+    assert bench.done
 
 
 def threaded(infer: Any, workers: int, runs: int) -> tuple[WorkerThreads, Queue[Job]]:

@@ -142,9 +142,9 @@ def test_where_there_is_no_process_any_number_fails_at_once() -> None:
     assert [type(each) for each in bench.results] == [NodeFault] * 5000
 
 
-def test_who_is_told_to_look_does_so_in_the_process() -> None:
+def test_who_gives_way_looks_for_what_is_answered() -> None:
     bench = Bench()
-    bench.workers.look(0.25)
+    bench.workers.give_way(0.25)
     assert bench.looked == [0.25]
 
 

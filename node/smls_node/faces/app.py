@@ -71,7 +71,7 @@ def make_site(
         answered=traffic.answered,
         origins=origins,
         request_class=TimedRequest,
-        crowded=serving.look,
+        crowded=serving.give_way,
         may_rest=serving.may_rest,
     )
     return site
