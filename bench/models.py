@@ -59,6 +59,11 @@ class Model:
     """The right label for each image."""
 
     @property
+    def saved(self) -> Path:
+        """The same network as a SavedModel, of those that are built here."""
+        return Path(self.graph).with_suffix(".savedmodel")
+
+    @property
     def busiest(self) -> int:
         """The highest concurrency that is measured."""
         return max(self.concurrencies)
@@ -89,7 +94,7 @@ def model(name: str) -> Model:
     if name == "digits":
         return _digits()
     directory = MODELS / name
-    if not (directory / "labels.txt").exists():
+    if not (directory / f"{name}.savedmodel").exists():
         print(f"building {name}", flush=True)
         command = [sys.executable, "-m", "bench.models", name]
         done = subprocess.run(
@@ -136,7 +141,8 @@ def _digits() -> Model:
 
 
 def build(name: str, directory: Path) -> None:
-    """Writes ``NAME.pb`` (``input``: float32[N, side, side, 3] in 0-1, ``scores``) and labels."""
+    """Writes ``NAME.pb`` (``input``: float32[N, side, side, 3] in 0-1, ``scores``), labels, and the
+    same as a SavedModel."""
     import numpy as np
     import tensorflow as tf
     from PIL import Image
@@ -187,6 +193,10 @@ def build(name: str, directory: Path) -> None:
     (directory / f"{name}.pb").write_bytes(definition.SerializeToString(deterministic=True))
     names = [*PICTURES, *(f"class {index:03}" for index in range(len(PICTURES), CLASSES))]
     (directory / "labels.txt").write_text("\n".join(names) + "\n")
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    archive.add_endpoint("serve", scores, [tf.TensorSpec([None, side, side, 3], tf.float32)])
+    archive.write_out(str(directory / f"{name}.savedmodel"), verbose=False)
 
 
 def _head(pooled: Any, answers: list[str], random: Any) -> list[Any]:

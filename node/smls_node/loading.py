@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
+from twisted.logger import Logger
 
 from smls.errors import ModelUnusable
 from smls_node import embedded, formats, machine, tuning
@@ -19,7 +20,7 @@ from smls_node.catalogue import Model
 from smls_node.executing import Plan
 from smls_node.executingapart import ExecutorApart
 from smls_node.factory import stamp
-from smls_node.formats import GRAPH, PYTHON, format_of, located
+from smls_node.formats import GRAPH, KERAS, PYTHON, SAVED_MODEL, format_of, located
 from smls_node.labels import read_labels
 from smls_node.means import Means
 from smls_node.modelfile import counts
@@ -40,6 +41,9 @@ LARGE_BYTES = 2**22
 
 EMBEDDED = ModelSettings(embedded.GRAPH, embedded.LABELS, name="digits")
 """What is served where no model is named."""
+
+
+log = Logger()
 
 
 @frozen
@@ -205,6 +209,12 @@ def _opened(
 ) -> tuple[Runtime, Arrangement]:
     """The model of any other format, run as told or as most models run best."""
     kind = format_of(settings)
+    if means.accelerate != "off" and kind in (SAVED_MODEL, KERAS):
+        log.info(
+            "{path} stays in TensorFlow: graphs alone are accelerated, and "
+            "smls-node freeze makes one of a model of images",
+            path=str(settings.path),
+        )
     found = _told(settings) or tuning.usual(machine.cores())
     if kind is PYTHON:
         found = _own(settings, found)

@@ -34,7 +34,7 @@ GRPC_MODULES = ("grpc", "google.protobuf")
 
 DECODE = ("scaled", "exact")
 
-VERBS = ("accelerate", "build", "dockerfile")
+VERBS = ("accelerate", "build", "dockerfile", "freeze")
 """What the command does besides serving: the modules of ``smls_node.commands``."""
 
 ACCELERATE = ("off", "auto", "openvino")
@@ -88,6 +88,10 @@ Faster on many CPUs, with OpenVINO (the extra 'openvino'), after a proof on your
 
     smls-node accelerate output_graph.pb --images photos/
     smls-node --graph output_graph.pb --labels output_labels.txt --accelerate auto
+
+A Keras model or a SavedModel of images becomes a graph:
+
+    smls-node freeze flowers.keras
 
 Four processes of one node, where requests alone keep a core busy, or a model holds Python's lock:
 

@@ -13,37 +13,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smls_node.runtimes.session import SLOW_SECONDS, SessionCall, Turns, _seconds, wins
+from smls_node.runtimes.session import SLOW_SECONDS, Neighbours, SessionCall, _seconds, wins
 
 
 @given(st.lists(st.booleans()))
 def test_nobody_is_alone_beside_another_nor_in_a_gap_between_those(events: list[bool]) -> None:
-    turns, running, crowded = Turns(), 0, False
+    neighbours, running, crowded = Neighbours(), 0, False
     for begins in events:
         if begins:
-            assert turns.begin() == (running == 0 and not crowded)
+            assert neighbours.begin() == (running == 0 and not crowded)
             crowded = running > 0
             running += 1
         elif running:
-            turns.end()
+            neighbours.end()
             running -= 1
 
 
 def test_runs_after_each_other_are_all_alone() -> None:
-    turns = Turns()
+    neighbours = Neighbours()
     for _ in range(3):
-        assert turns.begin()
-        turns.end()
+        assert neighbours.begin()
+        neighbours.end()
 
 
 def test_after_a_crowd_the_second_lone_run_is_alone_again() -> None:
-    turns = Turns()
-    told = [turns.begin(), turns.begin()]
-    turns.end()
-    turns.end()
+    neighbours = Neighbours()
+    told = [neighbours.begin(), neighbours.begin()]
+    neighbours.end()
+    neighbours.end()
     for _ in range(2):
-        told.append(turns.begin())
-        turns.end()
+        told.append(neighbours.begin())
+        neighbours.end()
     assert told == [True, False, False, True]
 
 
@@ -80,7 +80,7 @@ def rows(count: int) -> Any:
 def test_an_answer_is_the_same_however_it_is_run(branches: Any) -> None:
     call = SessionCall(branches, ["x:0"], ["y:0"])
     wanted = [branches.run("y:0", {"x:0": rows(count)}) for count in (1, 2, 3)]
-    call._turns = Turns()
+    call._neighbours = Neighbours()
     with ThreadPoolExecutor(3) as threads:
         beside = list(threads.map(lambda count: call(rows(count))[0], (1, 2, 3)))
     alone = [call(rows(count))[0] for count in (1, 2, 3)]
@@ -91,10 +91,10 @@ def test_an_answer_is_the_same_however_it_is_run(branches: Any) -> None:
 
 def test_a_failed_run_leaves_the_next_ones_alone(branches: Any) -> None:
     call = SessionCall(branches, ["x:0"], ["y:0"])
-    call._turns = Turns()
+    call._neighbours = Neighbours()
     with pytest.raises(Exception, match="1500"):
         call(np.zeros((1, 3), np.float32))
-    assert call._turns.begin()
+    assert call._neighbours.begin()
 
 
 def test_a_quick_graph_is_never_spread() -> None:
@@ -108,7 +108,7 @@ def test_a_quick_graph_is_never_spread() -> None:
         given = np.zeros(3, np.float32)
         assert _seconds(lambda: call(given)) < SLOW_SECONDS
         call.spread_if_quicker(given)
-        assert call._turns is None
+        assert call._neighbours is None
 
 
 def test_a_graph_is_spread_only_where_that_was_seen_to_win() -> None:

@@ -99,11 +99,11 @@ def _fixed(operations: list[Any]) -> set[str]:
     fixed: set[str] = set()
     for op in operations:
         if op.type == "Const" or (
-            op.inputs
+            (op.inputs or op.type == "NoOp")
             and not op.op_def.is_stateful
-            and not op.control_inputs
             and op.type != "PlaceholderWithDefault"
             and all(each.op.name in fixed for each in op.inputs)
+            and all(each.name in fixed for each in op.control_inputs)
         ):
             fixed.add(op.name)
     return fixed

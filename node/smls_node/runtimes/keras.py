@@ -11,8 +11,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from attrs import evolve
 
@@ -33,12 +36,27 @@ def load(
     :raises ModelUnusable: where Keras cannot read the file or export the model, or as
         ``savedmodel.load``.
     """
+    with _exported(settings) as exported:
+        return savedmodel.load(exported, operator_threads=operator_threads, runs=runs)
+
+
+def freeze(settings: ModelSettings, signature: str = "") -> Any:
+    """As ``savedmodel.freeze``.
+
+    :raises ModelUnusable: as ``load``, or as ``savedmodel.freeze``.
+    """
+    with _exported(settings) as exported:
+        return savedmodel.freeze(exported, signature)
+
+
+@contextmanager
+def _exported(settings: ModelSettings) -> Iterator[ModelSettings]:
+    """The settings of the SavedModel that it is exported as. What is wrong with that is told of
+    the file."""
     with TemporaryDirectory(prefix="smls-keras-") as folder:
         _export(settings.path, Path(folder))
         try:
-            return savedmodel.load(
-                evolve(settings, path=Path(folder)), operator_threads=operator_threads, runs=runs
-            )
+            yield evolve(settings, path=Path(folder))
         except ModelUnusable as error:
             raise ModelUnusable(error.message.replace(folder, str(settings.path))) from error
 

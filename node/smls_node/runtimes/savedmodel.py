@@ -2,13 +2,15 @@
 """TensorFlow's SavedModels, of TensorFlow 1 and 2, in one long-lived session a model.
 
 The session reads both kinds, fills their tables, restores their variables, and answers a small
-model in 6 us where its concrete functions take 250 (see docs/decisions.md).
+model in 6 us where its concrete functions take 250 (see docs/decisions.md). Where its signatures
+only read those variables, another session has their values in place of them (``freezing``).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,14 @@ from attrs import frozen
 
 from smls.errors import BadRequest, ModelUnusable
 from smls.tensors import Tensors, TensorSpec, datatype_of
+from smls_node.runtimes import freezing
 from smls_node.runtimes.opening import Draft, Output, opened
 from smls_node.runtimes.session import SessionCall
 from smls_node.runtimes.tensorflow import (
     close,
     configuration,
+    folded,
+    imported,
     placed,
     preload,
     reason,
@@ -46,11 +51,12 @@ log = logging.getLogger(__name__)
 
 @frozen
 class _Call:
-    """A signature's tensors in the order in which ``run`` takes and gives them."""
+    """A signature's inputs in the order in which ``run`` takes them, and at which place of what it
+    gives each output is."""
 
     inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    run: Callable[..., list[Any]]
+    outputs: Mapping[str, int]
+    run: SessionCall
 
 
 class SavedModel:
@@ -75,10 +81,10 @@ class SavedModel:
 
         call = self._calls[signature]
         try:
-            outputs = call.run(*[inputs[name] for name in call.inputs])
+            found = call.run(*[inputs[name] for name in call.inputs])
         except tf.errors.InvalidArgumentError as error:
             raise BadRequest(f"the model refuses the inputs: {reason(error)}") from error
-        return dict(zip(call.outputs, map(np.asarray, outputs), strict=True))
+        return {name: np.asarray(found[place]) for name, place in call.outputs.items()}
 
     def unload(self) -> None:
         """See ``tensorflow.close``."""
@@ -94,24 +100,13 @@ def load(settings: ModelSettings, *, operator_threads: int = 0, runs: int = 1) -
         whole, or has no signature of plain tensors, or the first run fails.
     """
     preload()
-    import tensorflow as tf
-    from tensorflow.python.util import deprecation
-
     path = settings.path
     config = configuration(operator_threads, runs, settings.device)
-    graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph, config=config)
+    session, signatures = _restored(settings, config)
     try:
-        try:
-            # What replaces this loader makes concrete functions.
-            with graph.as_default(), placed(settings.device), deprecation.silence():
-                loader = tf.compat.v1.saved_model.loader
-                meta = loader.load(session, _tags(path), str(path))
-        except Exception as error:
-            raise ModelUnusable(f"{path} is no whole SavedModel: {reason(error)}") from error
         drafts: dict[str, Draft] = {}
         calls: dict[str, _Call] = {}
-        for name, definition in _ordered(meta.signature_def):
+        for name, definition in signatures:
             try:
                 drafts[name] = _draft(definition)
                 calls[name] = _call(session, definition)
@@ -120,14 +115,91 @@ def load(settings: ModelSettings, *, operator_threads: int = 0, runs: int = 1) -
                 log.warning("%s: signature %s is not served: %s", path, name, error)
         if not drafts:
             raise ModelUnusable(f"{path} has no signature that can be served")
+        served = {name: definition for name, definition in signatures if name in drafts}
+        faster = _frozen(session, served.values(), settings, config)
+        if faster is not None:
+            close(session)
+            session = faster
+            calls = {name: _call(session, definition) for name, definition in served.items()}
         model = SavedModel(session, calls)
         model.signatures, model.example = opened(
             settings, drafts, lambda name, row: model.infer(row, name), reason
         )
+        if faster is not None and model.example:
+            first = calls[next(iter(drafts))]
+            first.run.spread_if_quicker(*[model.example[name] for name in first.inputs])
     except BaseException:
         close(session)
         raise
     return model
+
+
+def freeze(settings: ModelSettings, signature: str = "") -> Any:
+    """The definition of what a signature of images, the first one where none is named, makes of
+    them, with constants in place of variables.
+
+    :raises ModelUnusable: where it is no whole SavedModel, has no such signature, or that takes or
+        gives something else or has a state.
+    """
+    preload()
+    import tensorflow as tf
+
+    path = settings.path
+    session, signatures = _restored(settings, configuration(0, 1, settings.device))
+    try:
+        found = dict(signatures)
+        name = signature or next(iter(found), "")
+        if name not in found:
+            raise ModelUnusable(
+                f"{path}: got signature {name!r}, wanted one of {', '.join(found) or 'some'}"
+            )
+        sources, targets = (
+            [info.name.partition(":")[0] for info in tensors.values()]
+            for tensors in (found[name].inputs, found[name].outputs)
+        )
+        draft = _draft(found[name])
+        if len(targets) != 1 or [_is_image(spec) for spec in draft.inputs] != [True]:
+            taken = ", ".join(f"{spec.name} {spec}" for spec in draft.inputs)
+            raise ModelUnusable(
+                f"{path}: signature {name} takes {taken or 'nothing'} and gives {len(targets)} "
+                "tensors; a frozen graph that is served takes FP32[?, H, W, C] and gives one; "
+                "serve the model as it is"
+            )
+        if not freezing.is_stateless(session.graph.as_graph_def(), targets):
+            raise ModelUnusable(
+                f"{path}: signature {name} depends on more than images and variables, as on a "
+                "variable that it writes, a table, or chance; serve the model as it is"
+            )
+        return freezing.frozen(session, sources, targets)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise ModelUnusable(f"{path} cannot be frozen: {reason(error)}") from error
+    finally:
+        close(session)
+
+
+def _is_image(spec: TensorSpec) -> bool:
+    return spec.datatype == "FP32" and len(spec.shape) == 4 and spec.shape[3] in (-1, 1, 3)
+
+
+def _restored(settings: ModelSettings, config: Any) -> tuple[Any, list[tuple[str, Any]]]:
+    """A session with the tables and variables, and the definitions of the signatures by name.
+
+    :raises ModelUnusable: where the folder is no whole SavedModel.
+    """
+    import tensorflow as tf
+    from tensorflow.python.util import deprecation
+
+    graph = tf.Graph()
+    session = tf.compat.v1.Session(graph=graph, config=config)
+    try:
+        # What replaces this loader makes concrete functions.
+        with graph.as_default(), placed(settings.device), deprecation.silence():
+            loader = tf.compat.v1.saved_model.loader
+            meta = loader.load(session, _tags(settings.path), str(settings.path))
+    except Exception as error:
+        close(session)
+        raise ModelUnusable(f"{settings.path} is no whole SavedModel: {reason(error)}") from error
+    return session, _ordered(meta.signature_def)
 
 
 def _tags(path: Path) -> list[str]:
@@ -185,12 +257,28 @@ def _call(session: Any, definition: Any) -> _Call:
     outputs = {name: info.name for name, info in sorted(definition.outputs.items())}
     # A tensor may be fetched once, and two outputs may be one.
     fetched = list(dict.fromkeys(outputs.values()))
-    run = SessionCall(session, list(inputs.values()), fetched)
-    if len(fetched) < len(outputs):
-        places = [fetched.index(tensor) for tensor in outputs.values()]
-        return _Call(tuple(inputs), tuple(outputs), lambda *given: _picked(run(*given), places))
-    return _Call(tuple(inputs), tuple(outputs), run)
+    places = {name: fetched.index(tensor) for name, tensor in outputs.items()}
+    return _Call(tuple(inputs), places, SessionCall(session, list(inputs.values()), fetched))
 
 
-def _picked(values: list[Any], places: list[int]) -> list[Any]:
-    return [values[place] for place in places]
+def _frozen(session: Any, signatures: Collection[Any], settings: ModelSettings, config: Any) -> Any:
+    """Another session for the same signatures, with constants in place of variables; ``None``
+    where something else than their values counts, or there are too many."""
+    import tensorflow as tf
+
+    sources, targets = (
+        {info.name.partition(":")[0] for each in signatures for info in tensors(each).values()}
+        for tensors in (attrgetter("inputs"), attrgetter("outputs"))
+    )
+    size = sum(each.stat().st_size for each in settings.path.glob("variables/*.data-*"))
+    if size > freezing.MOST_BYTES:
+        return None
+    if not freezing.is_stateless(session.graph.as_graph_def(), targets):
+        return None
+    try:
+        graph = imported(freezing.frozen(session, sources, targets), settings.device)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        log.warning("%s keeps its variables: %s", settings.path, reason(error))
+        return None
+    graph = folded(graph, settings.device, config, sources | targets)
+    return tf.compat.v1.Session(graph=graph, config=config)

@@ -41,17 +41,17 @@ class SessionCall:
             [session.graph.get_tensor_by_name(name)._as_tf_output() for name in names]
             for names in (sources, targets)
         )
-        self._turns: Turns | None = None
+        self._neighbours: Neighbours | None = None
 
     def __call__(self, *given: Any) -> list[Any]:
         """The values of the targets."""
-        if self._turns is None:
+        if self._neighbours is None:
             return self._called(self._here, given)
-        is_alone = self._turns.begin()
+        is_alone = self._neighbours.begin()
         try:
             return self._called(self._spread if is_alone else self._here, given)
         finally:
-            self._turns.end()
+            self._neighbours.end()
 
     def spread_if_quicker(self, *given: Any) -> None:
         """Spreads runs that have the machine to themselves, where that is seen to win."""
@@ -60,7 +60,7 @@ class SessionCall:
             for options in (self._here, self._spread)
         )
         if wins(here, spread):
-            self._turns = Turns()
+            self._neighbours = Neighbours()
 
     def _called(self, options: Any, given: Sequence[Any]) -> list[Any]:
         fed = dict(zip(self._sources, given, strict=True))
@@ -78,7 +78,7 @@ def _options(pool: int) -> Any:
     return pywrap_tf_session.TF_NewBufferFromString(told)
 
 
-class Turns:
+class Neighbours:
     """Says which runs have the machine to themselves, as far as can be told when they begin: no
     other is there, nor was one beside the last. Under load there are moments without any."""
 

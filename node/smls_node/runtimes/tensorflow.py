@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -142,17 +142,15 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
     config = configuration(operator_threads, runs, files.device)
     try:
         definition = tf.compat.v1.GraphDef.FromString(files.graph.read_bytes())
-        graph = _graph(definition, files.device)
+        graph = imported(definition, files.device)
     except Exception as error:
         raise ModelUnusable(f"{files.graph} is no frozen graph: {reason(error)}") from error
     source = _input(graph, files)
     target = _output(graph, files, source)
     spec, batches = _takes(files, source)
     names = source.name, target.name
-    faster = _folded(graph, config, (source.op.name, target.op.name))
-    if faster is not None:
-        graph = _graph(faster, files.device)
-        source, target = map(graph.get_tensor_by_name, names)
+    graph = folded(graph, files.device, config, (source.op.name, target.op.name))
+    source, target = map(graph.get_tensor_by_name, names)
     session = tf.compat.v1.Session(graph=graph, config=config)
     call = SessionCall(session, [source.name], [target.name])
 
@@ -178,7 +176,8 @@ def load(files: GraphFiles, *, operator_threads: int = 0, runs: int = 1) -> Tens
     return TensorFlowGraph(session, run, signature, {spec.name: example})
 
 
-def _graph(definition: Any, device: Device) -> Any:
+def imported(definition: Any, device: Device) -> Any:
+    """The graph of that definition, to be run on the device."""
     import tensorflow as tf
 
     graph = tf.Graph()
@@ -187,9 +186,9 @@ def _graph(definition: Any, device: Device) -> Any:
     return graph
 
 
-def _folded(graph: Any, config: Any, keep: tuple[str, str]) -> Any:
-    """The definition of ``graph`` with its convolutions in one piece, where that wins something;
-    see ``folding``. The graph is gone then."""
+def folded(graph: Any, device: Device, config: Any, keep: Collection[str]) -> Any:
+    """The graph with its convolutions in one piece, where that wins something; see ``folding``.
+    The one that was given is gone then."""
     import tensorflow as tf
 
     def values(tensors: list[Any]) -> list[Any]:
@@ -201,10 +200,11 @@ def _folded(graph: Any, config: Any, keep: tuple[str, str]) -> Any:
         faster = folding.folded(graph, keep, values)
     except tf.errors.OpError as error:
         log.warning("the graph's convolutions stay in pieces: %s", reason(error))
-        return None
-    if faster is not None:
-        _give_back(graph)
-    return faster
+        return graph
+    if faster is None:
+        return graph
+    _give_back(graph)
+    return imported(faster, device)
 
 
 def _input(graph: Any, files: GraphFiles) -> Any:
