@@ -93,7 +93,7 @@ class Arrangement:
     @property
     def largest_batch(self) -> int | None:
         """The batch size above which nothing is won, where that was seen; else ``None``."""
-        rates = [(size, size / (seconds + BATCH_SECONDS)) for size, seconds in self.anchors]
+        rates = [(size, _rate(size, seconds)) for size, seconds in self.anchors]
         for index, (size, rate) in enumerate(rates[:-1]):
             if all(larger < rate * PAYS for _, larger in rates[index + 1 :]):
                 return size
@@ -119,9 +119,9 @@ def next_batch(seconds: Mapping[int, float]) -> int | None:
     if not seconds:
         return BATCHES[0]
     *smaller, last = sorted(seconds)
-    best = max((size / seconds[size] for size in smaller), default=0.0)
+    best = max((_rate(size, seconds[size]) for size in smaller), default=0.0)
     larger = [size for size in BATCHES if size > last]
-    if last / seconds[last] < best * PAYS or seconds[last] > LONG_SECONDS or not larger:
+    if _rate(last, seconds[last]) < best * PAYS or seconds[last] > LONG_SECONDS or not larger:
         return None
     takes_long = larger[0] * seconds[last] / last > LONG_SECONDS
     return min(2 * last, larger[0]) if takes_long else larger[0]
@@ -172,6 +172,11 @@ def choose(measured: Iterable[Measured], cores: int) -> Arrangement:
 def workers_for(runs: int, cores: int) -> int:
     """Threads for so many runs at once: more than these where cores are left to decode with."""
     return runs if runs >= cores else runs + max(1, min(cores, 2 * runs) - runs)
+
+
+def _rate(size: int, seconds: float) -> float:
+    """Rows a second that one worker of a node gets done in such batches."""
+    return size / (seconds + BATCH_SECONDS)
 
 
 def _throughput(runs: int, measured: Iterable[tuple[int, float]]) -> float:

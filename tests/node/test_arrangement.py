@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smls_node.arrangement import (
+    BATCHES,
     Arrangement,
     Measured,
     best_of,
@@ -114,6 +115,8 @@ def test_batches_grow_no_further_than_was_seen_to_pay(
         # A larger one wins nothing, or too little to be worth its latency.
         ({1: 0.01, 8: 0.08}, None),
         ({1: 0.01, 8: 0.075}, None),
+        # What a batch costs the node beside its run counts, as it does for what is chosen.
+        ({1: 0.0079, 8: 0.0585}, 32),
         # The next usual size would take long, so that a small step shows whether any wins.
         ({1: 0.1}, 2),
         ({1: 0.1, 2: 0.19}, None),
@@ -125,6 +128,15 @@ def test_batches_grow_no_further_than_was_seen_to_pay(
 )
 def test_the_next_batch_to_try_is_one_that_may_win(tried: dict[int, float], size: int) -> None:
     assert next_batch(tried) == size
+
+
+@given(st.lists(st.floats(1e-5, 1), min_size=8, max_size=8))
+def test_batches_are_bounded_unless_the_largest_that_was_tried_paid(times: list[float]) -> None:
+    seconds: dict[int, float] = {}
+    while (size := next_batch(seconds)) is not None:
+        seconds[size] = times[len(seconds)]
+    largest = Arrangement(1, 2, 2, tuple(seconds.items())).largest_batch
+    assert largest in seconds or (largest is None and max(seconds) == BATCHES[-1])
 
 
 RATES = st.lists(st.floats(1, 1e5), min_size=1, max_size=4)
