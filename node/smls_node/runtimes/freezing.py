@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from smls_node.runtimes.tensorflow import give_back, imported
+from smls_node.settings import Device
+
 MOST_BYTES = 2**28
 """More of variables stay as they are: TensorFlow has each constant four times in memory, and more
 while it loads, and a graph with all of them is to stay below the 2 GiB of a message."""
@@ -72,10 +75,9 @@ def _inlined(definition: Any, keep: Iterable[str]) -> Any:
     import tensorflow as tf
     from tensorflow.python.grappler import tf_optimizer
 
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.compat.v1.import_graph_def(definition, name="")
+    graph = imported(definition, Device())
     told = tf.compat.v1.train.export_meta_graph(graph_def=definition, graph=graph)
+    give_back(graph)
     # What an optimizer is not to lose.
     told.collection_def["train_op"].node_list.value.extend(f"{name}:0" for name in keep)
     config = tf.compat.v1.ConfigProto()

@@ -76,10 +76,11 @@ def preload() -> None:
 def close(session: Any) -> None:
     """Closes the session, and gives back the memory of its weights and its graph."""
     session.close()
-    _give_back(session.graph)
+    give_back(session.graph)
 
 
-def _give_back(graph: Any) -> None:
+def give_back(graph: Any) -> None:
+    """Gives back the memory of a graph that nothing uses any more."""
     from tensorflow.python.framework import ops
 
     # Else it would keep its constants, the weights once more, until all garbage is looked at,
@@ -203,7 +204,7 @@ def folded(graph: Any, device: Device, config: Any, keep: Collection[str]) -> An
         return graph
     if faster is None:
         return graph
-    _give_back(graph)
+    give_back(graph)
     return imported(faster, device)
 
 
