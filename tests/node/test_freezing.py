@@ -218,7 +218,11 @@ def test_a_graph_is_written_that_tensorflow_and_openvino_run(
     wanted = tf.saved_model.load(str(path)).signatures[DEFAULT](x=tf.constant(IMAGES))["y"].numpy()
     monkeypatch.chdir(tmp_path)
     freeze.main(["flowers"])
-    assert capsys.readouterr().out == "written: flowers.pb, 0.0 MB\n"
+    told = capsys.readouterr().out
+    assert told.splitlines() == [
+        "written: flowers.pb, 0.0 MB",
+        "serve it: smls-node --graph flowers.pb --labels LABELS.txt",
+    ]
     files = GraphFiles(tmp_path / "flowers.pb")
     as_tried = {"precision": "f32", "streams": 1, "one_by_one": False}
     for model in (tensorflow.load(files), openvino.load(files, **as_tried)):
@@ -280,6 +284,17 @@ def test_what_can_be_no_graph_is_told(
     told = capsys.readouterr().err
     assert (ended.value.code, problem in told, str(path) in told) == (1, True, True), told
     assert place.read_bytes() == b"an older one"
+
+
+def test_a_graph_that_tensorflow_could_not_read_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(freeze, "MOST_BYTES", 100)
+    place = tmp_path / "graph.pb"
+    with pytest.raises(SystemExit):
+        freeze.main([str(saved(Network(), tmp_path / "m")), "--output", str(place)])
+    assert "MB, wanted 0.0 at most; serve the model as it is" in capsys.readouterr().err
+    assert not place.exists()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ COMMAND = "smls-node freeze"
 
 ENDS = (".pb", ".graphdef")
 
+MOST_BYTES = 2**31 - 1
+"""What TensorFlow reads of a graph in one piece."""
+
 
 class Options(program.CommandOptions):
     """The verb's options."""
@@ -40,7 +43,7 @@ class Options(program.CommandOptions):
 
     optParameters: list[Any] = [
         ["output", "o", None, "File to write; NAME.pb in the folder where you are if left out."],
-        ["signature", None, "", "Signature of the SavedModel; serving_default if left out."],
+        ["signature", None, None, "Signature of the SavedModel; serving_default if left out."],
     ]
 
     def parseArgs(self, *models: str) -> None:
@@ -70,8 +73,14 @@ def _freeze(options: Options) -> None:
             f"{settings.path}: got a model of format {kind.name}, wanted a SavedModel or a Keras "
             "model"
         )
-    definition = kind.imported().freeze(settings, options["signature"])
+    definition = kind.imported().freeze(settings, options["signature"] or "")
+    if definition.ByteSize() > MOST_BYTES:
+        raise ModelUnusable(
+            f"{settings.path}: its graph would have {definition.ByteSize() / 1e6:,.1f} MB, wanted "
+            f"{MOST_BYTES / 1e6:,.1f} at most; serve the model as it is"
+        )
     place = Path(options["output"] or f"{name_of(settings)}.pb")
     data = definition.SerializeToString()
     machine.write_whole(lambda: [data], place)
     print(f"written: {place}, {len(data) / 1e6:.1f} MB")
+    print(f"serve it: smls-node --graph {place} --labels LABELS.txt")
