@@ -255,10 +255,16 @@ class Pair(tf.Module):  # type: ignore[misc, unused-ignore]
         return {"y": a + b}
 
 
+class Segments(tf.Module):  # type: ignore[misc, unused-ignore]
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, name="x")])
+    def __call__(self, x: Any) -> Any:
+        return {"y": x * 2}
+
+
 class Noisy(tf.Module):  # type: ignore[misc, unused-ignore]
     @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, name="x")])
     def __call__(self, x: Any) -> Any:
-        return {"y": x * tf.random.uniform([])}
+        return {"y": tf.reduce_mean(x, [1, 2]) * tf.random.uniform([])}
 
 
 @pytest.mark.parametrize(
@@ -267,6 +273,7 @@ class Noisy(tf.Module):  # type: ignore[misc, unused-ignore]
         (Network, ["--signature", "train"], "got signature 'train', wanted one of serving_default"),
         (Pair, [], "takes a FP32[?, 8, 8, 3], b FP32[?, 8, 8, 3] and gives 1 tensors; a frozen"),
         (Dense, [], "takes x FP32[?, 4] and gives 1 tensors; a frozen graph that is served takes"),
+        (Segments, [], "takes x FP32[?, 8, 8, 3] and gives 1 tensors; a frozen graph that is"),
         (Noisy, [], "signature serving_default depends on more than images and variables"),
     ],
 )
@@ -284,6 +291,61 @@ def test_what_can_be_no_graph_is_told(
     told = capsys.readouterr().err
     assert (ended.value.code, problem in told, str(path) in told) == (1, True, True), told
     assert place.read_bytes() == b"an older one"
+
+
+def scores_of(images: Any) -> Any:
+    return tf.reduce_mean(images, [1, 2])
+
+
+def fed_within() -> tuple[Any, Any]:
+    images = v1.placeholder(tf.float32, [None, 8, 8, 3]) / 255
+    return images, scores_of(images)
+
+
+def one_of_several() -> tuple[Any, Any]:
+    images = v1.placeholder(tf.float32, [None, 8, 8, 3])
+    return images, tf.split(scores_of(images), 3, axis=1)[1]
+
+
+@pytest.mark.parametrize("build", [fed_within, one_of_several])
+def test_a_graph_in_which_other_layers_would_be_found_is_not_written(
+    build: Callable[[], tuple[Any, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def signatures() -> dict[str, Any]:
+        images, scores = build()
+        return {DEFAULT: signature({"x": images}, {"y": scores})}
+
+    path = save_v1(tmp_path / "m", signatures)
+    with pytest.raises(SystemExit):
+        freeze.main([str(path), "--output", str(tmp_path / "graph.pb")])
+    assert "is fed within its graph, or gives one of several outputs" in capsys.readouterr().err
+    # Served as it is, it is well.
+    model = opened(path, tmp_path)
+    wanted = IMAGES.mean(axis=(1, 2))
+    check_same(
+        asked(model.runtime, {"x": IMAGES}),
+        {"y": wanted if build is fed_within else wanted[:, 1:2]},
+        1e-6,
+    )
+    model.runtime.unload()
+
+
+def test_what_is_fed_in_place_of_a_constant_is_no_constant(tmp_path: Path) -> None:
+    def build() -> dict[str, Any]:
+        images = v1.placeholder(tf.float32, [None, 8, 8, 3], name="x")
+        factors = tf.constant(np.ones(6, np.float32), name="factors")
+        weights = v1.get_variable("w", initializer=random_of(3, 3, 3, 2))
+        done = tf.nn.depthwise_conv2d(images, weights, [1, 1, 1, 1], "SAME") * factors
+        return {DEFAULT: signature({"x": images, "factors": factors}, {"y": done})}
+
+    model = opened(save_v1(tmp_path / "m", build), tmp_path)
+    assert "VariableV2" not in kinds(model)
+    once, twice = (
+        asked(model.runtime, {"x": IMAGES, "factors": np.full(6, factor, np.float32)})["y"]
+        for factor in (1, 2)
+    )
+    check_same({"y": twice}, {"y": 2 * once}, 1e-6)
+    model.runtime.unload()
 
 
 def test_a_graph_that_tensorflow_could_not_read_is_not_written(

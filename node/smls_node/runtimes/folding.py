@@ -76,7 +76,7 @@ def folded(graph: Any, keep: Collection[str], values: Values) -> Any:
 def _chains(graph: Any, keep: Collection[str]) -> Iterator[_Chain]:
     """The convolutions that TensorFlow would leave in pieces."""
     operations = graph.get_operations()
-    fixed = _fixed(operations)
+    fixed = _fixed(operations, keep)
     held = {*keep, *(each.name for op in operations for each in op.control_inputs)}
     for op in operations:
         if op.type not in (DEPTHWISE, "Conv2D") or op.control_inputs:
@@ -94,10 +94,12 @@ def _chains(graph: Any, keep: Collection[str]) -> Iterator[_Chain]:
             yield _Chain(op, pad, steps)
 
 
-def _fixed(operations: list[Any]) -> set[str]:
-    """The names of those that always give the same."""
+def _fixed(operations: list[Any], keep: Collection[str]) -> set[str]:
+    """The names of those that always give the same. What is kept may be fed."""
     fixed: set[str] = set()
     for op in operations:
+        if op.name in keep:
+            continue
         if op.type == "Const" or (
             (op.inputs or op.type == "NoOp")
             and not op.op_def.is_stateful

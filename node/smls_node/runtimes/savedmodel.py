@@ -153,18 +153,24 @@ def freeze(settings: ModelSettings, signature: str = "") -> Any:
             raise ModelUnusable(
                 f"{path}: got signature {name!r}, wanted one of {', '.join(found) or 'some'}"
             )
-        sources, targets = (
-            [info.name.partition(":")[0] for info in tensors.values()]
-            for tensors in (found[name].inputs, found[name].outputs)
-        )
         draft = _draft(found[name])
-        if len(targets) != 1 or [_is_image(spec) for spec in draft.inputs] != [True]:
+        if not _is_classifier(draft):
             taken = ", ".join(f"{spec.name} {spec}" for spec in draft.inputs)
             raise ModelUnusable(
-                f"{path}: signature {name} takes {taken or 'nothing'} and gives {len(targets)} "
-                "tensors; a frozen graph that is served takes FP32[?, H, W, C] and gives one; "
-                "serve the model as it is"
+                f"{path}: signature {name} takes {taken or 'nothing'} and gives "
+                f"{len(draft.outputs)} tensors; a frozen graph that is served takes "
+                "FP32[?, H, W, C] and gives one of scores; serve the model as it is"
             )
+        (source,), (target,) = (
+            [session.graph.get_tensor_by_name(info.name).op for info in tensors.values()]
+            for tensors in (found[name].inputs, found[name].outputs)
+        )
+        if not source.type.startswith("Placeholder") or len(target.outputs) != 1:
+            raise ModelUnusable(
+                f"{path}: signature {name} is fed within its graph, or gives one of several "
+                "outputs of an operator; serve the model as it is"
+            )
+        sources, targets = [source.name], [target.name]
         if not freezing.is_stateless(session.graph.as_graph_def(), targets):
             raise ModelUnusable(
                 f"{path}: signature {name} depends on more than images and variables, as on a "
@@ -177,8 +183,13 @@ def freeze(settings: ModelSettings, signature: str = "") -> Any:
         close(session)
 
 
-def _is_image(spec: TensorSpec) -> bool:
-    return spec.datatype == "FP32" and len(spec.shape) == 4 and spec.shape[3] in (-1, 1, 3)
+def _is_classifier(draft: Draft) -> bool:
+    """Whether it takes images and gives scores, as far as is told."""
+    if len(draft.inputs) != 1 or len(draft.outputs) != 1:
+        return False
+    (taken,), (given,) = draft.inputs, draft.outputs
+    is_image = taken.datatype == "FP32" and len(taken.shape) == 4 and taken.shape[3] in (-1, 1, 3)
+    return is_image and given.datatype == "FP32" and len(given.shape or ()) <= 2
 
 
 def _restored(settings: ModelSettings, config: Any) -> tuple[Any, list[tuple[str, Any]]]:
