@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from attrs import evolve
+from twisted.logger import capturedLogs, formatEvent
 
 from smls_node import embedded
 from smls_node.catalogue import Model
 from smls_node.commands import freeze
+from smls_node.loading import load
 from smls_node.runtimes import GraphFiles, freezing, openvino, tensorflow
+from smls_node.settings import ModelSettings
 from smls_node.signature import DEFAULT
-from tests.node.formats import asked, check_same, opened
+from tests.node.formats import Here, asked, check_same, means, opened
 from tests.node.test_savedmodel import save_v1, signature
 
 tf = pytest.importorskip("tensorflow")
@@ -376,3 +380,14 @@ def test_what_is_asked_wrongly_is_told(
         freeze.main(arguments)
     told = capsys.readouterr().err
     assert (ended.value.code, problem in told) == (status, True), told
+
+
+def test_who_wants_a_saved_model_accelerated_is_told_of_graphs(tmp_path: Path) -> None:
+    path = saved(Dense(), tmp_path / "m")
+    wanted = evolve(means(tmp_path), accelerate="auto")
+    with capturedLogs() as logged:
+        model = load(ModelSettings(path), wanted, beside=Here(wanted.pools))
+    assert f"{path} stays in TensorFlow: graphs alone are accelerated, and smls-node freeze" in (
+        "\n".join(str(formatEvent(event)) for event in logged)
+    )
+    model.runtime.unload()
