@@ -308,6 +308,7 @@ def plot(results: dict[str, Any], file: Path) -> None:
         limit = _limit(result, "both")
         top.axvline(limit, color="#c8553d", linestyle="--", linewidth=1)
         top.set_xlim(0, max(limit, *rates, 0) * 1.18)
+        top.xaxis.set_major_locator(ticker.MaxNLocator(5))
         top.set_title(f"{result['title']}, {busiest} connections", fontsize=10)
         top.set_xlabel(f"requests/s (dashed: in process, {limit:,.0f})", fontsize=8)
         bottom = axes[1][column]
