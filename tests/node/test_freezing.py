@@ -117,7 +117,6 @@ def kinds(model: Model) -> set[str]:
     ("make", "inputs"),
     [
         (Dense, {"x": ROWS}),
-        (Recurrent, {"x": ROWS}),
         (Embedding, {"at": np.array([7, 0, 7], np.int32), "unused": ROWS}),
     ],
 )
@@ -133,6 +132,52 @@ def test_what_only_reads_its_variables_has_none(
     wanted = direct(**{name: tf.constant(array) for name, array in inputs.items()})
     got = asked(model.runtime, inputs)
     check_same(got, {name: tensor.numpy() for name, tensor in wanted.items()}, 1e-6)
+    model.runtime.unload()
+
+
+class Walk(tf.Module):  # type: ignore[misc, unused-ignore]
+    """Looks vectors up within a loop, where TensorFlow replaces the variable wrongly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vectors = tf.Variable(random_of(10, 4))
+
+    @tf.function(input_signature=[rows()])
+    def __call__(self, x: Any) -> Any:
+        for step in tf.range(3):
+            x = x + tf.gather(self.vectors, step)
+        return {"y": x}
+
+
+@pytest.mark.parametrize("make", [Recurrent, Walk])
+def test_what_has_loops_keeps_its_variables(make: Callable[[], Any], tmp_path: Path) -> None:
+    path = saved(make(), tmp_path / "m")
+    model = opened(path, tmp_path)
+    assert "VarHandleOp" in kinds(model)
+    wanted = tf.saved_model.load(str(path)).signatures[DEFAULT](x=tf.constant(ROWS))
+    check_same(asked(model.runtime, {"x": ROWS}), {"y": wanted["y"].numpy()}, 1e-6)
+    model.runtime.unload()
+
+
+def test_so_has_a_loop_of_tensorflow_1(tmp_path: Path) -> None:
+    def build() -> dict[str, Any]:
+        x = v1.placeholder(tf.float32, [None, 4], name="x")
+        vectors = v1.get_variable("v", initializer=random_of(10, 4), use_resource=True)
+        v1.disable_control_flow_v2()
+        try:
+            _, y = v1.while_loop(
+                lambda step, value: step < 3,
+                lambda step, value: (step + 1, value + tf.gather(vectors, step)),
+                [tf.constant(0), x],
+            )
+        finally:
+            v1.enable_control_flow_v2()
+        return {DEFAULT: signature({"x": x}, {"y": y})}
+
+    model = opened(save_v1(tmp_path / "m", build), tmp_path)
+    assert {"VarHandleOp", "Enter"} <= kinds(model)
+    wanted = ROWS + random_of(10, 4)[:3].sum(axis=0)
+    check_same(asked(model.runtime, {"x": ROWS}), {"y": wanted}, 1e-6)
     model.runtime.unload()
 
 

@@ -23,15 +23,24 @@ READERS = frozenset(
     {
         *("Variable", "VariableV2", "VarHandleOp"),
         *("ReadVariableOp", "ResourceGather", "ResourceGatherNd"),
-        *("PartitionedCall", "StatefulPartitionedCall", "If", "While", "Case"),
+        *("PartitionedCall", "StatefulPartitionedCall"),
     }
 )
 """Operators with a state that they only read, and calls of functions, which are looked into."""
 
+BRANCHES = frozenset(
+    {
+        *("If", "While", "Case", "StatelessIf", "StatelessWhile", "StatelessCase"),
+        *("Switch", "Merge", "Enter", "Exit", "NextIteration"),
+    }
+)
+"""Operators of loops and branches. Within those TensorFlow replaces some of what reads a variable
+wrongly (as of 2.21), so that the graph cannot be run."""
 
-def is_stateless(definition: Any, targets: Collection[str]) -> bool:
+
+def can_freeze(definition: Any, targets: Collection[str]) -> bool:
     """Whether what the operations ``targets`` give depends on their inputs and on variables that
-    nothing before them writes."""
+    nothing before them writes, without loops and branches."""
     from tensorflow.python.framework import op_def_registry
 
     functions = {each.signature.name: each for each in definition.library.function}
@@ -44,6 +53,8 @@ def is_stateless(definition: Any, targets: Collection[str]) -> bool:
             seen |= called
             if node.op in functions:
                 continue
+            if node.op in BRANCHES:
+                return False
             known = op_def_registry.get(node.op)
             # What takes a reference to a variable of TensorFlow 1 may write it.
             is_pure = known is not None and not any(each.is_ref for each in known.input_arg)
@@ -54,7 +65,7 @@ def is_stateless(definition: Any, targets: Collection[str]) -> bool:
 
 def frozen(session: Any, sources: Collection[str], targets: Collection[str]) -> Any:
     """The definition of what leads from the operations ``sources`` to ``targets``, without
-    variables, and without functions but those of loops and branches.
+    variables and functions, where ``can_freeze``.
 
     :raises ValueError, RuntimeError, tensorflow.errors.OpError: where TensorFlow cannot.
     """

@@ -171,10 +171,11 @@ def freeze(settings: ModelSettings, signature: str = "") -> Any:
                 "outputs of an operator; serve the model as it is"
             )
         sources, targets = [source.name], [target.name]
-        if not freezing.is_stateless(session.graph.as_graph_def(), targets):
+        if not freezing.can_freeze(session.graph.as_graph_def(), targets):
             raise ModelUnusable(
                 f"{path}: signature {name} depends on more than images and variables, as on a "
-                "variable that it writes, a table, or chance; serve the model as it is"
+                "variable that it writes, a table or chance, or has loops or branches; serve the "
+                "model as it is"
             )
         return freezing.frozen(session, sources, targets)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
@@ -284,7 +285,7 @@ def _frozen(session: Any, signatures: Collection[Any], settings: ModelSettings, 
     size = sum(each.stat().st_size for each in settings.path.glob("variables/*.data-*"))
     if size > freezing.MOST_BYTES:
         return None
-    if not freezing.is_stateless(session.graph.as_graph_def(), targets):
+    if not freezing.can_freeze(session.graph.as_graph_def(), targets):
         return None
     try:
         graph = imported(freezing.frozen(session, sources, targets), settings.device)
