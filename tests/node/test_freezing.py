@@ -181,6 +181,30 @@ def test_so_has_a_loop_of_tensorflow_1(tmp_path: Path) -> None:
     model.runtime.unload()
 
 
+class Roundabout(tf.Module):  # type: ignore[misc, unused-ignore]
+    """Reads a variable in a way that TensorFlow's converter does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = tf.Variable(random_of(4))
+
+    @tf.function(input_signature=[rows()])
+    def __call__(self, x: Any) -> Any:
+        (handle,) = tf.raw_ops.IdentityN(input=[self.weights.handle])
+        return {"y": x + tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)}
+
+
+def test_what_tensorflow_cannot_freeze_keeps_its_variables(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = saved(Roundabout(), tmp_path / "m")
+    model = opened(path, tmp_path)
+    assert "VarHandleOp" in kinds(model)
+    assert f"{path} keeps its variables: " in caplog.text
+    check_same(asked(model.runtime, {"x": ROWS}), {"y": ROWS + random_of(4)}, 1e-6)
+    model.runtime.unload()
+
+
 def test_what_writes_a_variable_keeps_it(tmp_path: Path) -> None:
     model = opened(saved(Counter(), tmp_path / "m"), tmp_path)
     counted = [float(asked(model.runtime, {"x": ROWS})["y"][0, 0]) for _ in range(3)]
