@@ -16,7 +16,7 @@ from smls_node.runtimes.tensorflow import give_back, imported
 from smls_node.settings import Device
 
 MOST_BYTES = 2**28
-"""More of variables stay as they are: TensorFlow has each constant four times in memory, and more
+"""More of variables stay as they are: TensorFlow has constants some four times in memory, and more
 while it loads, and a graph with all of them is to stay below the 2 GiB of a message."""
 
 READERS = frozenset(
